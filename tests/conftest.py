@@ -1,0 +1,36 @@
+"""Fixtures that every test folder shares: where the real data lies, and a calm terminal."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REAL_DATA = Path(os.environ.get("XMODAL_REAL_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")).resolve()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests marked `real` where the real data is not at hand."""
+    if REAL_DATA.is_dir():
+        return
+    skip = pytest.mark.skip(reason=f"no real data at {REAL_DATA} (set XMODAL_REAL_DATA)")
+    for item in items:
+        if item.get_closest_marker("real"):
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data; only for tests marked `real`."""
+    return REAL_DATA
+
+
+@pytest.fixture(autouse=True)
+def calm_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No colour, 100 columns, no user settings, in every test."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("TERM", "dumb")
+    for name in ("XMODAL_DATA", "XMODAL_DEBUG", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)

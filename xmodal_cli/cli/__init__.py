@@ -1,0 +1,1 @@
+"""The screen: one module per command, options in, one call, a report out. Nothing heavy is imported at module level."""

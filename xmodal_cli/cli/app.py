@@ -1,0 +1,128 @@
+"""The `xmodal` application: which commands there are, and the one boundary where errors become exit codes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+import xmodal_cli
+from xmodal_cli.cli.output import out
+from xmodal_cli.errors import SettingsError, XmodalError
+
+INTERRUPTED = 130
+
+MAP = """\
+xmodal carries supervision from images with labels (RGB) to paired images without (depth, HHA, thermal, ...).
+
+  1  xmodal prepare folder --rgb DIR --target DIR --modality disparity --depth-unit 0.001 --out DATA
+                                            pairs of images -> a prepared data set
+  2  xmodal prepare check DATA              look at it before you train on it
+  3  xmodal distill --data DATA --teacher vgg16 --student alexnet --modality disparity
+                                            teach a student to see the new modality, without labels
+  4  xmodal evaluate --probe                how good are its features?
+
+  xmodal layers NAME, xmodal models         what can be teacher and student, and where to transfer
+  xmodal cache list                         teacher features kept on disk
+  xmodal doctor                             what this machine has, and what is missing
+
+Add --help to any of them for options and examples.\
+"""
+
+app = typer.Typer(
+    name="xmodal",
+    help=xmodal_cli.__doc__.splitlines()[0] if xmodal_cli.__doc__ else "",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+prepare_app = typer.Typer(name="prepare", help="Turn pairs of images into a prepared data set, and check it.")
+cache_app = typer.Typer(name="cache", help="Teacher features kept on disk: list them, remove them.")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"xmodal {xmodal_cli.__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def start(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Carry supervision from images that have labels to kinds of images that have none."""
+    if context.invoked_subcommand is None:
+        typer.echo(MAP)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line once and return its exit code; the only place where errors become words.
+
+    Args:
+        arguments: the words after `xmodal`.
+
+    Returns:
+        0 done; 1 failed while working; 2 bad usage; 3 bad data; 4 missing download; 5 diverged; 130 interrupted.
+    """
+    as_json = "--json" in arguments
+    out.configure(next((word for word in arguments if not word.startswith("-")), "xmodal"), as_json=as_json)
+    usage_error = typer.BadParameter.__mro__[2]  # Typer carries its own Click: this is its base of all usage errors
+    try:
+        returned = app(args=list(arguments), prog_name="xmodal", standalone_mode=not as_json)
+        return int(returned or 0)
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else 1
+    except XmodalError as error:
+        return _fail(error)
+    except usage_error as error:
+        return _fail(SettingsError(error.format_message()))  # type: ignore[attr-defined]
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:
+        return _fail(_known(error))
+
+
+def _fail(error: XmodalError) -> int:
+    if os.environ.get("XMODAL_DEBUG") == "1":
+        traceback.print_exc()
+    out.error(error)
+    return error.exit_code
+
+
+def _known(error: Exception) -> XmodalError:
+    """An error nobody raised on purpose, in the words of somebody who can mend it."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return XmodalError(
+            f"The disk is full: {error.filename or error}.", "Free some space and run the command again."
+        )
+    if type(error).__name__ == "OutOfMemoryError":
+        return XmodalError(f"The device ran out of memory: {error}", "Use a smaller --batch-size or --size.")
+    if isinstance(error, ImportError) and "cv2" in f"{error.name} {error}" or "libGL" in str(error):
+        return XmodalError(
+            f"OpenCV could not be loaded: {error}.", "Install libgl1 and libglib2.0-0; see `xmodal doctor`."
+        )
+    return XmodalError(
+        f"Unexpected {type(error).__name__}: {error}", "Run again with XMODAL_DEBUG=1 for the traceback and report it."
+    )
+
+
+def _register() -> None:
+    """Import the command modules: each registers itself, and none imports anything heavy."""
+    import importlib
+
+    app.add_typer(prepare_app)
+    for name in COMMANDS:
+        importlib.import_module(f"xmodal_cli.cli.{name}")
+    app.add_typer(cache_app)
+
+
+# One module per command, in the order that `xmodal --help` lists them.
+COMMANDS: tuple[str, ...] = ()
+_register()

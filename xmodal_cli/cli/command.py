@@ -1,0 +1,66 @@
+"""How a command is registered: `@command(app, "distill", examples=...)` adds what every command has.
+
+Every command gets `--json`, `--quiet` and `--verbose`, and help that ends with copyable examples. The function itself
+sees only its own options and talks through `out`.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from xmodal_cli.cli.output import out
+
+Function = TypeVar("Function", bound=Callable[..., None])
+
+OUTPUT_PANEL = "Output"
+
+JsonOption = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON document on stdout and nothing else.", rich_help_panel=OUTPUT_PANEL),
+]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Say nothing but results and errors.", rich_help_panel=OUTPUT_PANEL)
+]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Say more.", rich_help_panel=OUTPUT_PANEL)]
+
+
+def command(app: typer.Typer, name: str, *, examples: str, path: str | None = None) -> Callable[[Function], Function]:
+    """Register a function as a command with the output options and an epilog of examples.
+
+    Args:
+        app: the application or group that the command belongs to.
+        name: the word typed on the command line.
+        examples: copyable lines, one per line; shown at the end of the help.
+        path: the full words of the command for `--json` (`prepare folder`); `name` by default.
+    """
+
+    def register(function: Function) -> Function:
+        signature = inspect.signature(function, eval_str=True)
+        extra = [
+            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
+            for key, annotation in (("as_json", JsonOption), ("quiet", QuietOption), ("verbose", VerboseOption))
+        ]
+
+        @functools.wraps(function)
+        def call(*args: Any, as_json: bool = False, quiet: bool = False, verbose: bool = False, **options: Any) -> None:
+            out.configure(path or name, as_json=as_json, quiet=quiet, verbose=verbose)
+            function(*args, **options)
+
+        parameters = [*signature.parameters.values(), *extra]
+        call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        call.__annotations__ = {p.name: p.annotation for p in parameters}
+        app.command(name, epilog=_epilog(examples))(call)
+        return function
+
+    return register
+
+
+def _epilog(examples: str) -> str:
+    """Example lines as Typer shows them: a heading and one paragraph a line."""
+    lines = [line.strip() for line in examples.strip().splitlines() if line.strip()]
+    return "\n\n".join(["Examples:", *(f"  {line}" for line in lines)])
