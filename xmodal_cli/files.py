@@ -1,0 +1,69 @@
+"""Files that appear whole or not at all: written under a temporary name, synced to disk, renamed.
+
+Every file a run, a data set or a cache leaves behind goes through here, so that a process killed at any moment never
+leaves half a file under a real name. It stands beside `errors.py`, below every folder, because all of them need it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+HASH_BLOCK = 1 << 20  # bytes read at a time when hashing
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path in the same folder that becomes `path` when the block ends without an error.
+
+    Args:
+        path: the file to make or replace; its folder must exist.
+
+    Yields:
+        The temporary path to write to.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        with temporary.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write bytes atomically."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text as UTF-8, atomically."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write a JSON document atomically, readable and with a final newline."""
+    write_text(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_yaml(path: Path, document: Any) -> None:
+    """Write a YAML document atomically, keys in the order given."""
+    write_text(path, yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120))
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        while block := handle.read(HASH_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
