@@ -111,7 +111,8 @@ def heights(depth_cm: Floats, camera: Camera, down: Floats) -> tuple[Floats, flo
     if np.rad2deg(np.arccos(min(1.0, abs(down[1])))) <= SMALLEST_ROTATION_DEGREES:
         down = np.array(gravity.START)
     u, v = axis_offsets(camera, *depth_cm.shape)
-    height_cm = -depth_cm * ((u * (down[0] / camera.fx) + down[2]) + v * (down[1] / camera.fy))
+    height_cm = (u * (-down[0] / camera.fx) - down[2]) - v * (down[1] / camera.fy)
+    height_cm *= depth_cm
     floor_cm = float(height_cm.min())
     if floor_cm > LOWEST_FLOOR_CM:
         floor_cm = USUAL_FLOOR_CM
@@ -127,7 +128,8 @@ def angles(field: Normals, down: Floats) -> Floats:
         down: (3,) unit vector of gravity.
     """
     cosine = (down @ field.vectors.reshape(3, -1)).reshape(field.none.shape)
-    degrees = np.rad2deg(np.arccos(np.clip(cosine, -1.0, 1.0)))
+    radians = np.arccos(np.clip(cosine, -1.0, 1.0, out=cosine), out=cosine)
+    degrees = np.rad2deg(radians, out=radians)
     degrees[field.none] = NO_NORMAL_DEGREES
     return degrees
 

@@ -77,7 +77,8 @@ def estimate(depth_cm: Floats, camera: Camera, missing: Bools | None, radii: tup
         strip = workspace[:, : last - first]
         _moments(depth_cm[first:last], None if missing is None else missing[first:last], out=strip[:SUMS])
         for field, radius in zip(fields, radii, strict=True):
-            _sum_windows(strip[:SUMS], radius, out=strip[SUMS : 2 * SUMS])
+            reach = slice(max(0, inner.start - radius), inner.stop + radius)
+            _sum_windows(strip[:SUMS, reach], radius, out=strip[SUMS : 2 * SUMS, reach])
             rows = slice(top, top + STRIP_ROWS)
             planes = _fit_planes(strip[SUMS : 2 * SUMS, inner], strip[2 * SUMS :, inner], inner.start)
             _write_normals(planes, camera, across, down[rows], field.vectors[:, rows], field.none[rows])
@@ -170,7 +171,7 @@ def _write_normals(
     length += np.multiply(y, y, out=along_v)
     length += np.multiply(z, z, out=centre)
     np.equal(scale, 0.0, out=none)
-    length[none] = np.inf
+    np.copyto(length, np.inf, where=none)
     np.sqrt(length, out=length)
     vectors *= np.divide(towards, length, out=length)
 
@@ -187,12 +188,12 @@ def _mend_lines(field: Normals, depth_cm: Floats, missing: Bools | None, camera:
     size = 2 * radius + 1
     valid = np.ones(depth_cm.shape, dtype=bool) if missing is None else ~missing
     inhabited = cv2.dilate(valid.view(np.uint8), np.ones((size, size), dtype=np.uint8)).view(bool)
-    lines = np.argwhere(field.none & inhabited)  # (K, 2): row, column
+    lines = np.stack(np.divmod(np.flatnonzero(field.none & inhabited), depth_cm.shape[1]))  # (2, K): row, column
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(valid, radius), (size, size))
-    for start in range(0, len(lines), LINE_WINDOWS_AT_ONCE):
-        rows, columns = lines[start : start + LINE_WINDOWS_AT_ONCE].T
-        owner, row_in_window, column_in_window = np.nonzero(windows[rows, columns])
-        members = (rows[owner] + row_in_window - radius, columns[owner] + column_in_window - radius)
+    for start in range(0, lines.shape[1], LINE_WINDOWS_AT_ONCE):
+        rows, columns = lines[:, start : start + LINE_WINDOWS_AT_ONCE]
+        owner, cell = np.divmod(np.flatnonzero(windows[rows, columns]), size * size)
+        members = (rows[owner] + cell // size - radius, columns[owner] + cell % size - radius)
         vectors = _original_normals(*_points(depth_cm, camera, *members), owner, len(rows))
         away = np.einsum("ck,ck->k", vectors, np.stack(_points(depth_cm, camera, rows, columns)))
         vectors[:, away < 0] *= -1.0
