@@ -1,6 +1,6 @@
 """How fast HHA is: milliseconds per stage on one thread, and the ratio to a version by direct convolution.
 
-    python benchmarks/hha.py [FOLDER]
+    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/hha.py [FOLDER]
 
 FOLDER holds `depth.png` and `raw_depth.png` (16-bit, 0.1 mm, 640 x 480); without it a made-up room with holes is used.
 `direct_hha` is written from the formulas alone, sums every window pixel by pixel, and shares no code with the
@@ -8,11 +8,6 @@ package: the tests compare with it, too.
 """
 
 from __future__ import annotations
-
-import os
-
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(variable, "1")
 
 import sys
 import time

@@ -5,11 +5,15 @@ Shapes: everything is one image (H, W).
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from xmodal_cli.errors import DataError, SettingsError
+
+Floats: TypeAlias = NDArray[np.float64]
 
 MILLIMETRES_PER_METRE = 1000.0
 
@@ -17,11 +21,14 @@ SMOOTHING_RADII = (5, 15)
 """Windows of 11 and 31 pixels: the small one for objects, the large one for walls and floors near the camera, where a
 4 cm step is wider than a small window. Chosen by the angle error against 16-bit depth (docs/hha.md)."""
 
+PLANE_IMAGES = 10
+"""Images in the memory of `smooth_quantised`: four of its own and six of `_add_planes`."""
+
 WHOLE_TOLERANCE = 1e-9
 """1 / unit within this (relative) of a whole number is taken to be that number: 0.001 is not exact in binary."""
 
 
-def to_metres(raw: NDArray[np.generic], unit: float, offset: float = 0.0) -> NDArray[np.float64]:
+def to_metres(raw: NDArray[np.generic], unit: float, offset: float = 0.0) -> Floats:
     """Convert stored depth to metres: raw * unit + offset.
 
     Units like 0.001 divide by a thousand instead, so that 4960 mm become the double nearest to 4.96.
@@ -62,7 +69,7 @@ def to_metres(raw: NDArray[np.generic], unit: float, offset: float = 0.0) -> NDA
     return metres
 
 
-def fill_holes(depth_m: NDArray[np.float64], missing: NDArray[np.bool_]) -> NDArray[np.float64]:
+def fill_holes(depth_m: Floats, missing: NDArray[np.bool_]) -> Floats:
     """Give every missing pixel the depth of the nearest valid one.
 
     Distance is counted in city blocks, like `fillHoles.m` of the authors (s-gupta/rgbdutils) in its mode 'bwdist'.
@@ -96,7 +103,7 @@ def fill_holes(depth_m: NDArray[np.float64], missing: NDArray[np.bool_]) -> NDAr
     return np.asarray(depth_of_label[nearest])
 
 
-def smooth_quantised(depth_m: NDArray[np.float64], step_m: float) -> NDArray[np.float64]:
+def smooth_quantised(depth_m: Floats, step_m: float) -> Floats:
     """Undo the terraces of depth that was stored in coarse steps, and keep its edges.
 
     Normals of a wall stored in 4 cm steps are those of a staircase. A wall is a plane in disparity (1 / depth), so
@@ -127,43 +134,58 @@ def smooth_quantised(depth_m: NDArray[np.float64], step_m: float) -> NDArray[np.
         raise SettingsError(f"Depth steps are wider than 0 metres; found {step_m}.", hint="Check --depth-unit.")
     if not depth_m.min() > 0:
         raise DataError("Depth that is to be smoothed has holes: values of 0 or below.", hint="Fill the holes first.")
-    disparity = 1.0 / depth_m
+    # One block of memory for all images: large enough for large pages, and reused by both radii.
+    disparity, step_variance, total, weight, *work = np.empty((PLANE_IMAGES, *depth_m.shape))
+    np.divide(1.0, depth_m, out=disparity)
     # A value anywhere in its step, with equal chance, has the variance step^2 / 12; d(1/z) = dz / z^2.
-    step_variance = np.square(disparity * disparity * step_m) / 12.0
-    total, weight = np.zeros_like(depth_m), np.zeros_like(depth_m)
+    np.square(np.square(disparity, out=step_variance), out=step_variance)
+    step_variance *= step_m * step_m / 12.0
+    total[:] = weight[:] = 0.0
     for radius in SMOOTHING_RADII:
-        _add_planes(disparity, step_variance, radius, total, weight)
-    smoothed = np.divide(weight, total, out=total)
-    return np.clip(smoothed, depth_m - step_m / 2, depth_m + step_m / 2, out=smoothed)
+        _add_planes(disparity, step_variance, radius, total, weight, work)
+    smoothed: Floats = weight / total
+    half = step_m / 2
+    return smoothed.clip(np.subtract(depth_m, half, out=total), np.add(depth_m, half, out=weight), out=smoothed)
 
 
 def _add_planes(
-    disparity: NDArray[np.float64],
-    step_variance: NDArray[np.float64],
-    radius: int,
-    total: NDArray[np.float64],
-    weight: NDArray[np.float64],
+    disparity: Floats, step_variance: Floats, radius: int, total: Floats, weight: Floats, work: list[Floats]
 ) -> None:
     """Add to `total` the weighted disparity at each pixel of all window planes that contain it, and to `weight`."""
     u, count_u, mean_u, variance_u = _window_axis(disparity.shape[1], radius)
     v, count_v, mean_v, variance_v = (a[:, None] for a in _window_axis(disparity.shape[0], radius))
-    count = count_u * count_v
-    mean = _window_sum(disparity, radius) / count
-    covariance_u = _window_sum(disparity * u, radius) / count - mean * mean_u
-    covariance_v = _window_sum(disparity * v, radius) / count - mean * mean_v
-    slope_u, slope_v = covariance_u / variance_u, covariance_v / variance_v
-    misfit = _window_sum(disparity * disparity, radius) / count - mean * mean
-    misfit -= slope_u * covariance_u
-    misfit -= slope_v * covariance_v
-    plane_weight = count / np.square(np.maximum(misfit, 0.0) + step_variance)
-    offset = mean - slope_u * mean_u - slope_v * mean_v
-    total += _window_sum(plane_weight * slope_u, radius) * u
-    total += _window_sum(plane_weight * slope_v, radius) * v
-    total += _window_sum(plane_weight * offset, radius)
-    weight += _window_sum(plane_weight, radius)
+    inverse = (1.0 / count_u, 1.0 / count_v)
+    mean, along_u, along_v, misfit, spare, plane_weight = work
+    _window_sum(disparity, radius, out=mean)
+    _window_sum(np.multiply(disparity, u, out=spare), radius, out=along_u)
+    _window_sum(np.multiply(disparity, v, out=spare), radius, out=along_v)
+    _window_sum(np.multiply(disparity, disparity, out=spare), radius, out=misfit)
+    for moment in (mean, along_u, along_v, misfit):
+        moment *= inverse[0]
+        moment *= inverse[1]
+    misfit -= np.multiply(mean, mean, out=spare)
+    for slope, centre, variance in ((along_u, mean_u, variance_u), (along_v, mean_v, variance_v)):
+        slope -= np.multiply(mean, centre, out=spare)  # the covariance of disparity and position
+        np.multiply(slope, slope, out=spare)
+        slope *= 1.0 / variance
+        spare *= 1.0 / variance
+        misfit -= spare
+    np.maximum(misfit, 0.0, out=misfit)
+    misfit += step_variance
+    np.square(misfit, out=misfit)
+    np.divide(count_u * count_v, misfit, out=plane_weight)
+    for slope, centre in ((along_u, mean_u), (along_v, mean_v)):
+        mean -= np.multiply(slope, centre, out=spare)  # ends as the plane's value at position (0, 0)
+    weight += _window_sum(plane_weight, radius, out=spare)
+    total += _window_sum(np.multiply(plane_weight, mean, out=misfit), radius, out=spare)
+    for slope, position in ((along_u, u), (along_v, v)):
+        slope *= plane_weight
+        _window_sum(slope, radius, out=spare)
+        spare *= position
+        total += spare
 
 
-def _window_axis(length: int, radius: int) -> NDArray[np.float64]:
+def _window_axis(length: int, radius: int) -> Floats:
     """Along one axis, (4, length): position, and per window the count, mean and variance of the positions in it.
 
     A window that is one pixel wide has no slope; its variance is given as 1.
@@ -176,14 +198,14 @@ def _window_axis(length: int, radius: int) -> NDArray[np.float64]:
     return np.stack([position, count, mean, np.where(count > 1, (count * count - 1) / 12, 1.0)])
 
 
-def _window_sum(image: NDArray[np.float64], radius: int) -> NDArray[np.float64]:
-    """Sum over square windows; what lies outside the image counts as 0."""
+def _window_sum(image: Floats, radius: int, out: Floats) -> Floats:
+    """Sum over square windows into `out`, which is returned; what lies outside the image counts as 0."""
     size = (2 * radius + 1, 2 * radius + 1)
-    summed = cv2.boxFilter(image, cv2.CV_64F, size, normalize=False, borderType=cv2.BORDER_CONSTANT)
-    return np.asarray(summed, dtype=np.float64)
+    cv2.boxFilter(image, cv2.CV_64F, size, dst=out, normalize=False, borderType=cv2.BORDER_CONSTANT)
+    return out
 
 
-def encode(depth_m: NDArray[np.float64]) -> NDArray[np.uint16]:
+def encode(depth_m: Floats) -> NDArray[np.uint16]:
     """Store metric depth as 16-bit millimetres, rounded like MATLAB's uint16, saturating at 65.535 m.
 
     Args:

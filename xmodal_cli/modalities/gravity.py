@@ -18,6 +18,9 @@ ROUNDS = ((45.0, 5), (15.0, 5))
 MANY = 0.3
 """Share of normals beyond which their sum is cheaper to take anew than to correct; corrections are usually 0.1 %."""
 
+TIE = 1e-9
+"""Eigenvalues this close, as a share of their sum, are equal: rounding over a million normals stays far below."""
+
 
 def estimate(normals: NDArray[np.float64]) -> NDArray[np.float64]:
     """Estimate gravity as the axis that floors' normals run along and walls' normals stand across.
@@ -47,8 +50,7 @@ def estimate(normals: NDArray[np.float64]) -> NDArray[np.float64]:
                 scatter = _scatter(flat, sides)
             else:
                 scatter += _scatter(flat[:, changed], sides[changed] - before[changed])
-            axis = np.linalg.eigh(scatter)[1][:, 0]  # of the smallest eigenvalue
-            gravity = np.asarray(np.copysign(1.0, axis @ gravity) * axis)
+            gravity = _best_axis(scatter, gravity)
     return gravity
 
 
@@ -56,7 +58,21 @@ def _sides(gravity: NDArray[np.float64], normals: NDArray[np.float64], angle: fl
     """Sort (3, N) normals by their angle with gravity, radians: 1 is a wall's, -1 a floor's, 0 neither."""
     along = np.abs(gravity @ normals)
     walls, floors = along < np.sin(angle), along > np.cos(angle)
-    return np.subtract(walls.view(np.int8), floors.view(np.int8))
+    sides: NDArray[np.int8] = walls.view(np.int8) - floors.view(np.int8)
+    return sides
+
+
+def _best_axis(scatter: NDArray[np.float64], before: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The eigenvector of the smallest eigenvalue, pointing the way gravity did before.
+
+    One bare wall leaves gravity free to turn within it: two eigenvalues are equal, and the original takes whichever
+    vector its solver returns. Here it is the one nearest to gravity before.
+    """
+    values, axes = np.linalg.eigh(scatter)
+    free = axes[:, values <= values[0] + TIE * np.abs(values).sum()]  # (3, 1) unless there is a tie
+    nearest = free @ (free.T @ before)
+    length = np.linalg.norm(nearest)
+    return np.asarray(nearest / length if length > 0 else axes[:, 0])
 
 
 def _scatter(normals: NDArray[np.float64], weights: NDArray[np.int8]) -> NDArray[np.float64]:
