@@ -40,8 +40,9 @@ class ModalityInfo:
         channels: channels per pixel.
         dtype: `uint8` or `uint16`.
         unit: unit of a pixel value, such as `mm`; None for values without one.
-        range: smallest and largest value a pixel can have; for thermal, the raw values that became 0 and 255.
+        range: smallest and largest value a pixel can have.
         flip: what mirroring an image does: `mirror`, or `negate_x` where a channel changes its sign.
+        source_range: raw values that became the ends of `range`, the same in the whole data set; only for thermal.
     """
 
     folder: str
@@ -52,10 +53,11 @@ class ModalityInfo:
     unit: str | None = None
     range: tuple[float, float] = (0.0, 255.0)
     flip: str = "mirror"
+    source_range: tuple[float, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The description as it stands in dataset.json."""
-        return {**asdict(self), "range": list(self.range)}
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, description: Mapping[str, Any]) -> ModalityInfo:
@@ -66,8 +68,8 @@ class ModalityInfo:
             >>> ModalityInfo.from_dict(info.to_dict()) == info
             True
         """
-        low, high = description["range"]
-        return cls(**{**description, "range": (float(low), float(high))})
+        ranges = {key: tuple(description[key]) for key in ("range", "source_range") if description.get(key)}
+        return cls(**{**description, **ranges})
 
 
 @dataclass(frozen=True)

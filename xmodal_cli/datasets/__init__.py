@@ -1,0 +1,1 @@
+"""From published data and folders of pairs to prepared data sets."""

@@ -1,0 +1,153 @@
+"""The last step of every `prepare`: splits, scenes, annotations, manifest and, last of all, `dataset.json`.
+
+`dataset.json` is what makes a folder a prepared data set, so it is written when everything else lies there. Until then
+`.preparing.json` holds the settings of the work that has begun, so that an interrupted run goes on with the same ones.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from xmodal_cli import __version__, files
+from xmodal_cli.data.annotations import ANNOTATION_FOLDER, CocoFile, merge_classes, write_coco
+from xmodal_cli.data.manifest import ManifestRow, write_manifest
+from xmodal_cli.data.prepared import DESCRIPTION, FORMAT, RGB, ModalityInfo
+from xmodal_cli.data.splits import SCENE_FILE, SPLIT_FOLDER, write_scenes, write_split
+from xmodal_cli.modalities import MODALITIES
+
+STATE = ".preparing.json"
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Annotations on their way into a data set.
+
+    Args:
+        files: the COCO file of each split.
+        image_ids: COCO image id by ID, for each split.
+    """
+
+    files: Mapping[str, CocoFile] = field(default_factory=dict)
+    image_ids: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Everything that a prepared data set is made of, apart from the images, which lie there already.
+
+    Args:
+        root: its folder.
+        name: its name.
+        modalities: descriptions by name, `rgb` first.
+        rows: the manifest.
+        splits: IDs by split.
+        scenes: scene by ID, where known.
+        labels: annotations to write in place of those there; None keeps what lies there.
+        classes: class names to keep where `labels` is None.
+        camera: fx, fy, cx, cy, counted from 1.
+        provenance: how it was made.
+    """
+
+    root: Path
+    name: str
+    modalities: Mapping[str, ModalityInfo]
+    rows: Sequence[ManifestRow]
+    splits: Mapping[str, Sequence[str]]
+    scenes: Mapping[str, str]
+    labels: Labels | None
+    classes: Sequence[str]
+    camera: Mapping[str, float] | None
+    provenance: Mapping[str, Any]
+
+
+def write_dataset(contents: Contents) -> None:
+    """Write the files that turn a folder of images into a prepared data set, `dataset.json` last."""
+    root = contents.root
+    for split, ids in contents.splits.items():
+        write_split(root, split, ids)
+    _remove_others(root / SPLIT_FOLDER, {f"{split}.txt" for split in contents.splits})
+    if contents.scenes:
+        write_scenes(root, contents.scenes)
+    else:
+        (root / SCENE_FILE).unlink(missing_ok=True)
+    classes = list(contents.classes)
+    if contents.labels is not None:
+        classes = _write_labels(contents, contents.labels)
+    write_manifest(root, contents.rows)
+    document = {
+        "format": FORMAT,
+        "name": contents.name,
+        "modalities": {name: info.to_dict() for name, info in contents.modalities.items()},
+        "classes": classes,
+        "splits": list(contents.splits),
+        "camera": None if contents.camera is None else dict(contents.camera),
+        "provenance": {"made_with": f"xmodal {__version__}", **contents.provenance},
+    }
+    files.write_json(root / DESCRIPTION, document)
+    write_state(root, {name: state for name, state in read_state(root).items() if name not in contents.modalities})
+
+
+def modality_info(name: str, source_range: tuple[float, float] | None = None) -> ModalityInfo:
+    """The description of an encoded modality as `dataset.json` holds it.
+
+    Example:
+        >>> modality_info("depth").unit
+        'mm'
+    """
+    entry = MODALITIES[name]
+    return ModalityInfo(
+        folder=name,
+        suffix=".png",
+        encoding=name,
+        channels=entry.channels,
+        dtype=entry.dtype,
+        unit=entry.unit,
+        range=entry.range,
+        flip=entry.flip,
+        source_range=source_range if entry.needs_range else None,
+    )
+
+
+def rgb_info(rows: Sequence[ManifestRow]) -> ModalityInfo:
+    """The description of the colour images, from their manifest rows."""
+    suffixes = {Path(row.file).suffix for row in rows if row.modality == RGB}
+    return ModalityInfo(RGB, suffixes.pop() if len(suffixes) == 1 else "", RGB, 3, "uint8")
+
+
+def read_state(root: Path) -> dict[str, Any]:
+    """Settings by modality of work that began here and did not end; empty where there is none."""
+    try:
+        state = json.loads((root / STATE).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return state if isinstance(state, dict) else {}
+
+
+def write_state(root: Path, state: Mapping[str, Any]) -> None:
+    """Record the settings of all work that has begun and not ended, by modality."""
+    root.mkdir(parents=True, exist_ok=True)
+    if state:
+        files.write_json(root / STATE, dict(state))
+    else:
+        (root / STATE).unlink(missing_ok=True)
+
+
+def _write_labels(contents: Contents, labels: Labels) -> list[str]:
+    """Write one COCO file a split; the classes in order of their category ids."""
+    names = {row.id: Path(row.file).relative_to(RGB).as_posix() for row in contents.rows if row.modality == RGB}
+    for split, coco in labels.files.items():
+        kept = {name: image for name, image in labels.image_ids[split].items() if name in names}
+        write_coco(contents.root, split, coco, kept, names)
+    _remove_others(contents.root / ANNOTATION_FOLDER, {f"{split}.json" for split in labels.files})
+    return list(merge_classes(labels.files.values()).values())
+
+
+def _remove_others(folder: Path, kept: set[str]) -> None:
+    """Remove what an earlier run with other splits left in a folder that only `prepare` writes to."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name not in kept and path.suffix in (".txt", ".json"):
+            path.unlink()
