@@ -1,6 +1,6 @@
 """How fast HHA is: milliseconds per stage on one thread, and the ratio to a version by direct convolution.
 
-    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/hha.py [FOLDER]
+    python benchmarks/hha.py [FOLDER]
 
 FOLDER holds `depth.png` and `raw_depth.png` (16-bit, 0.1 mm, 640 x 480); without it a made-up room with holes is used.
 `direct_hha` is written from the formulas alone, sums every window pixel by pixel, and shares no code with the

@@ -127,9 +127,9 @@ def angles(field: Normals, down: Floats) -> Floats:
         field: normals of the angle channel's window size.
         down: (3,) unit vector of gravity.
     """
-    cosine = (down @ field.vectors.reshape(3, -1)).reshape(field.none.shape)
+    cosine = np.einsum("c,chw->hw", down, field.vectors)
     radians = np.arccos(np.clip(cosine, -1.0, 1.0, out=cosine), out=cosine)
-    degrees = np.rad2deg(radians, out=radians)
+    degrees: Floats = np.rad2deg(radians, out=radians)
     degrees[field.none] = NO_NORMAL_DEGREES
     return degrees
 
