@@ -1,0 +1,1 @@
+"""Networks by name, their layers by name with their geometry, and weights in and out."""

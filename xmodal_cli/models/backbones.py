@@ -1,0 +1,123 @@
+"""Networks by name, ready to use: random, pretrained or from a file.
+
+Published weights are fetched (`downloads`), files are read without running them (`weights`), and whatever is loaded is
+recorded in the backbone, down to how a colour stem became one for another number of channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from xmodal_cli import files
+from xmodal_cli.errors import SettingsError, closest
+from xmodal_cli.models.catalogue import ModelName, names, parse
+from xmodal_cli.models.downloads import Watcher, fetch, published
+from xmodal_cli.models.inputs import InputSpec
+from xmodal_cli.models.layers import missing_keys
+from xmodal_cli.models.networks import COLOUR_CHANNELS, Backbone, construct, skeleton
+from xmodal_cli.models.stem import STEMS, Stem, adapt_filters, stem_name
+from xmodal_cli.models.weights import load_file, load_into
+
+__all__ = ["Backbone", "InputSpec", "build", "names", "skeleton"]
+
+
+def build(
+    name: str,
+    *,
+    weights: Literal["random", "imagenet"] | str | Path = "random",
+    in_channels: int = COLOUR_CHANNELS,
+    stem: Stem = "mean",
+    image_hw: tuple[int, int] | None = None,
+    seed: int = 0,
+    through: Sequence[str] = (),
+    watch: Watcher = lambda url, done, total: None,
+) -> Backbone:
+    """Build a network.
+
+    Args:
+        name: as in `names()`; see `catalogue`.
+        weights: `random`; `imagenet`, the library's published ones (fetched if need be); or a file.
+        in_channels: of the images it will see.
+        stem: how colour weights become those of `in_channels` channels.
+        image_hw: only for architectures that are built for one size: that size.
+        seed: of the random start; the global random state is not touched.
+        through: layers that will be used: weights beyond them may be missing from a file, or have another shape.
+        watch: told of a download's size and progress.
+
+    Raises:
+        SettingsError: unknown name or stem, or nothing published.
+        DataError: a file of weights that is none or does not fit.
+        DownloadError: published weights that could not be fetched.
+
+    Example:
+        >>> backbone = build("squeezenet1_1", in_channels=1)
+        >>> backbone.input.normalise(torch.zeros(1, 1, 64, 64)).shape
+        torch.Size([1, 1, 64, 64])
+    """
+    model = parse(name)
+    if stem not in STEMS:
+        raise SettingsError(f"Unknown stem {stem!r}; known are {', '.join(STEMS)}.", closest(stem, STEMS) or None)
+    state, origin = _read_weights(model, weights, watch)
+    with _seeded(seed):
+        module, spec = construct(model, in_channels, image_hw)
+    backbone = Backbone(str(model), model.library, module, spec.with_channels(in_channels), in_channels=in_channels)
+    if state is None:
+        return backbone
+    backbone.weights = origin
+    backbone.stem = _fit_stem(module, state, in_channels, stem)
+    optional = _optional_keys(backbone, through)
+    backbone.unloaded = load_into(module, state, f"{weights} for {name}", optional)
+    return backbone
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """A block whose random numbers on the CPU come from a seed, and after which nobody notices."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # unlike torch.manual_seed, leaves the accelerators' states alone
+        yield
+
+
+def _read_weights(model: ModelName, weights: str | Path, watch: Watcher) -> tuple[dict[str, Tensor] | None, str]:
+    """Tensors by name (None: random) and what to call them."""
+    if weights == "random":
+        return None, "random"
+    if weights == "imagenet":
+        tag = published(model).tag
+        path = fetch(model, watch)
+        return (_read_timm(model, path) if model.library == "timm" else load_file(path)), tag
+    path = Path(weights).expanduser()
+    state = load_file(path)
+    return state, f"file:{files.sha256(path)}"
+
+
+def _read_timm(model: ModelName, path: Path) -> dict[str, Tensor]:
+    """Published weights under today's keys: timm itself renames those of files that are older than its code."""
+    import timm
+
+    overlay = {"file": str(path)}
+    return timm.create_model(model.plain, pretrained=True, pretrained_cfg_overlay=overlay).state_dict()
+
+
+def _fit_stem(module: nn.Module, state: dict[str, Tensor], channels: int, stem: Stem) -> str:
+    """Make the state's first filters fit `channels` input channels, in place; what was done."""
+    key = f"{stem_name(module, channels)}.weight"
+    filters = state.get(key)
+    if filters is None or filters.ndim != 4 or filters.shape[1] == channels:
+        return "own"
+    adapted = adapt_filters(filters, channels, stem)
+    state[key] = module.state_dict()[key] if adapted is None else adapted
+    return stem
+
+
+def _optional_keys(backbone: Backbone, through: Sequence[str]) -> list[str]:
+    """Keys of a network that the layers `through` do not need."""
+    if not through:
+        return []
+    return missing_keys(backbone, through)
