@@ -1,0 +1,233 @@
+"""`xmodal prepare folder` and `xmodal prepare check`: options to settings, one call, a report."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.markup import escape
+
+from xmodal_cli.cli.app import INTERRUPTED, prepare_app
+from xmodal_cli.cli.command import command
+from xmodal_cli.cli.output import out, table
+from xmodal_cli.cli.progress import counting
+from xmodal_cli.errors import DataError, SettingsError
+
+if TYPE_CHECKING:
+    from xmodal_cli.data.check import CheckReport
+    from xmodal_cli.datasets.folder import FolderReport, FolderSettings
+
+FOLDER_EXAMPLES = """
+xmodal prepare folder --rgb rig/rgb --target rig/depth --modality disparity --depth-unit 0.001 --out data/rig
+xmodal prepare folder --rgb 'rig/*.color.jpg' --target 'rig/*.depth.png' --modality hha \
+--depth-unit 0.001 --camera 585,585,320,240 --pixel-origin 0 --out data/rig
+xmodal prepare folder --rgb rig/rgb --target rig/thermal --modality thermal \
+--val-fraction 0.2 --scenes rig/scenes.csv --out data/rig
+xmodal prepare folder --target rig/depth --modality depth --depth-unit 0.001 --out data/rig
+Then: xmodal prepare check data/rig
+"""
+CHECK_EXAMPLES = """
+xmodal prepare check data/rig
+xmodal prepare check data/rig --sheet sheet.png --pairs 20
+xmodal prepare check data/rig --json
+Then: xmodal distill --data data/rig --modality hha
+"""
+SHEET = "contact_sheet.png"
+BAD_DATA = DataError.exit_code
+
+
+def _option(text: str, panel: str, *names: str) -> Any:
+    return typer.Option(*names, help=escape(text), rich_help_panel=panel, show_default=False)
+
+
+PAIRS, DEPTH, SPLITS, WORK = "Pairs", "Depth", "Splits and labels", "Work"
+
+
+@command(prepare_app, "folder", path="prepare folder", examples=FOLDER_EXAMPLES)
+def folder_command(
+    out_folder: Annotated[Path, _option("Data set to make, or to add a modality to.", PAIRS, "--out")],
+    modalities: Annotated[
+        list[str], _option("hha, disparity, depth, thermal or gray; repeatable.", PAIRS, "--modality")
+    ],
+    rgb: Annotated[
+        str | None,
+        _option("Folder of colour images, or a quoted pattern: what * matches is the ID. Needed once.", PAIRS),
+    ] = None,
+    target: Annotated[str | None, _option("Likewise, the other sensor's images.", PAIRS)] = None,
+    link: Annotated[
+        Literal["hard", "sym", "copy"], _option("How colour images get in: hard, sym or copy. [default: hard]", PAIRS)
+    ] = "hard",
+    name: Annotated[str | None, _option("Name of the data set. [default: the folder's]", PAIRS)] = None,
+    depth_unit: Annotated[
+        float | None, _option("Metres per step: 0.001 for millimetres. [default: the file holds metres]", DEPTH)
+    ] = None,
+    depth_offset: Annotated[float, _option("Metres at value 0. [default: 0]", DEPTH)] = 0.0,
+    camera: Annotated[str | None, _option("fx,fy,cx,cy in pixels; HHA needs it.", DEPTH)] = None,
+    pixel_origin: Annotated[
+        int, _option("What the first pixel is called: 1 (MATLAB), 0 (OpenCV, ROS). [default: 1]", DEPTH)
+    ] = 1,
+    missing: Annotated[
+        str | None,
+        _option("Raw depth whose zeros the sensor did not see. [default: zeros of the target]", DEPTH),
+    ] = None,
+    smooth: Annotated[
+        Literal["auto", "on", "off"], _option("Smooth coarse depth: auto (8-bit), on, off. [default: auto]", DEPTH)
+    ] = "auto",
+    annotations: Annotated[
+        list[str] | None,
+        _option("SPLIT=FILE, COCO instances: its images are that split, all others train; repeatable.", SPLITS),
+    ] = None,
+    split_file: Annotated[
+        list[str] | None, _option("SPLIT=FILE with one ID per line; others are left out; repeatable.", SPLITS)
+    ] = None,
+    val_fraction: Annotated[float | None, _option("Share of the pairs, by scene, for the split val.", SPLITS)] = None,
+    scenes: Annotated[Path | None, _option("CSV file ID,scene: a scene stays in one split.", SPLITS)] = None,
+    skip_bad: Annotated[bool, _option("Leave bad pairs out and count them.", WORK, "--skip-bad")] = False,
+    overwrite: Annotated[
+        bool, _option("Make modalities again that are there with other settings.", WORK, "--overwrite")
+    ] = False,
+    workers: Annotated[str, _option("Processes: a number, or auto. [default: auto]", WORK)] = "auto",
+    dry_run: Annotated[
+        bool, _option("Look at everything, estimate time and size, write nothing.", WORK, "--dry-run")
+    ] = False,
+) -> None:
+    """Turn pairs of images into a prepared data set, or add a modality to one; run again, it goes on."""
+    from xmodal_cli.datasets.folder_settings import FolderSettings
+    from xmodal_cli.modalities.geometry import Camera
+
+    settings = FolderSettings(
+        out=out_folder,
+        modalities=tuple(dict.fromkeys(modalities)),
+        rgb=rgb,
+        target=target,
+        depth_unit=depth_unit,
+        depth_offset=depth_offset,
+        camera=None if camera is None else Camera.parse(camera, origin=pixel_origin),
+        missing=missing,
+        annotations=_named_files(annotations, "--annotations"),
+        split_files=_named_files(split_file, "--split-file"),
+        val_fraction=val_fraction,
+        scenes=scenes,
+        link=link,
+        smooth=smooth,
+        skip_bad=skip_bad,
+        overwrite=overwrite,
+        workers=_workers(workers),
+        dry_run=dry_run,
+        name=name,
+    )
+    _show(_prepare(settings), settings)
+
+
+@command(prepare_app, "check", path="prepare check", examples=CHECK_EXAMPLES)
+def check_command(
+    data: Annotated[Path, typer.Argument(help="Prepared data set.")],
+    sheet: Annotated[
+        Path | None, typer.Option(help=f"Where to draw the contact sheet. \\[default: DATA/{SHEET}]")
+    ] = None,
+    pairs: Annotated[int, typer.Option(help="Pairs on the contact sheet.", min=1)] = 8,
+    workers: Annotated[str, typer.Option(help="Processes: a number, or auto.")] = "auto",
+) -> None:
+    """Open everything in a prepared data set, say what is wrong with it, and draw a contact sheet."""
+    from xmodal_cli.data.check import check
+    from xmodal_cli.data.prepared import PreparedData
+    from xmodal_cli.pictures.contact_sheet import write_contact_sheet
+
+    prepared = PreparedData.open(data)
+    with _stoppable(), counting("pairs checked") as progress:
+        report = check(prepared, progress, _workers(workers))
+    drawn = write_contact_sheet(prepared, sheet or data / SHEET, pairs)
+    _show_check(report, drawn)
+    if not report.ok:
+        raise typer.Exit(BAD_DATA)
+    target = next((name for name in prepared.modalities if name != "rgb"), "MODALITY")
+    out.next_step(f"xmodal distill --data {data} --modality {target}")
+
+
+def _prepare(settings: FolderSettings) -> FolderReport:
+    """Run the work; an interruption says how to go on."""
+    from xmodal_cli.datasets.folder import prepare_folder
+
+    try:
+        with _stoppable(), counting("pairs prepared") as progress:
+            return prepare_folder(settings, progress)
+    except KeyboardInterrupt:
+        out.say("Interrupted. What is finished is kept; run the same command again to go on.")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _show(report: FolderReport, settings: FolderSettings) -> None:
+    for note in report.notes:
+        out.warn(note)
+    for problem in report.left_out.values():
+        out.warn(f"left out: {problem}")
+    title = "dry run: nothing was written" if report.dry_run else "prepared"
+    rows = [list(line) for line in report.table()]
+    out.result(report, [table(title, ["", ""], rows, left=2)], data=report.root)
+    if report.dry_run:
+        out.next_step("the same command without --dry-run")
+    else:
+        out.next_step(f"xmodal prepare check {settings.out}")
+
+
+def _show_check(report: CheckReport, sheet: Path) -> None:
+    """Errors and warnings as talk, figures and the sheet's path as data."""
+    for warning in report.warnings:
+        out.warn(warning)
+    for error in report.errors:
+        out.error(DataError(error)) if not out.as_json else None
+    columns, lines = report.table()
+    splits = [
+        [split, count, report.objects.get(split, "-"), sheet if index == 0 else ""]
+        for index, (split, count) in enumerate(report.splits.items())
+    ]
+    tables = [table("images", columns, lines), table("splits", ["split", "pairs", "objects", "sheet"], splits)]
+    out.result({**report.to_dict(), "contact_sheet": str(sheet)}, tables, data=report.root)
+
+
+def _named_files(given: Sequence[str] | None, option: str) -> dict[str, Path]:
+    """Options `NAME=FILE` as a dict.
+
+    Raises:
+        SettingsError: one is not of that form, or a name comes twice.
+    """
+    named: dict[str, Path] = {}
+    for text in given or ():
+        name, equals, file = text.partition("=")
+        if not (name and equals and file):
+            raise SettingsError(f"{option} takes NAME=FILE; found '{text}'.", f"Try {option} train={text}")
+        if name in named:
+            raise SettingsError(f"{option} names the split '{name}' twice: '{named[name]}' and '{file}'.")
+        named[name] = Path(file)
+    return named
+
+
+def _workers(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise SettingsError(f"--workers takes auto or a number above 0; found '{text}'.")
+    return int(text)
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Within the block SIGTERM interrupts like Ctrl-C."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
