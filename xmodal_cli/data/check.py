@@ -18,7 +18,7 @@ from xmodal_cli.data.annotations import Annotations, read_coco
 from xmodal_cli.data.duplicates import near_pairs
 from xmodal_cli.data.inspection import Figures, PairInspection, combine, inspect_pair
 from xmodal_cli.data.manifest import ManifestRow
-from xmodal_cli.data.prepared import RGB, PreparedData
+from xmodal_cli.data.prepared import RGB, ModalityInfo, PreparedData
 from xmodal_cli.data.splits import check_scenes
 from xmodal_cli.data.workers import resolve_workers, run_jobs
 from xmodal_cli.errors import DataError
@@ -33,6 +33,7 @@ SATURATED = 0.5
 # Half of what a depth camera sees in a room lies between these, in metres (NYU Depth: 2.6, one image: 0.96 to 6.2).
 NEAR_M = 0.3
 FAR_M = 15.0
+HHA_CHANNELS = ("disparity (255: nearer than 1.22 m)", "height (255: higher than 2.55 m)", "angle")
 EXAMPLES = 3  # names shown in a warning
 
 
@@ -87,7 +88,7 @@ class CheckReport:
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Column names, and a line for each modality."""
-        columns = ["modality", "files", "width x height", "mean by channel", "lowest", "highest", "at ends %", "MB"]
+        columns = ["modality", "files", "width x height", "values", "means", "% at ends", "MB"]
         return columns, [_line(name, found) for name, found in self.figures.items()]
 
 
@@ -238,25 +239,28 @@ def _value_warnings(data: PreparedData, figures: Mapping[str, Figures]) -> list[
     """Saturated channels, images of one value, and depth that is no room's."""
     warnings = []
     for name, found in figures.items():
-        if found.flat:
+        saturated = _saturated(name, data.modalities[name], found) if name != RGB else []
+        if saturated:
+            warnings.append(
+                f"{name} is saturated: {'; '.join(saturated)}. A depth unit that is ten times off does that: compare "
+                "--depth-unit with the data."
+            )
+        elif found.flat:
             warnings.append(f"{len(found.flat)} {name} images have the same value everywhere: {_some(found.flat)}.")
-        if name == RGB or data.modalities[name].dtype != "uint8":
-            continue
-        for channel, (low, high) in enumerate(zip(found.at_floor, found.at_ceiling, strict=True)):
-            worst, end = max((low / found.pixels, 0), (high / found.pixels, 1))
-            if worst > SATURATED:
-                value = data.modalities[name].range[end]
-                warnings.append(_saturation(name, channel, worst, value))
     return warnings + _depth_warnings(data, figures)
 
 
-def _saturation(name: str, channel: int, share: float, value: float) -> str:
-    meaning = ("disparity: nearer than 1.22 m", "height: higher than 2.55 m", "angle")[channel] if name == "hha" else ""
-    what = f"channel {channel} ({meaning})" if meaning else f"channel {channel}"
-    return (
-        f"{name} is saturated: {share:.0%} of {what} is {value:.0f}. A depth unit that is ten times off does that; "
-        "compare --depth-unit with the data."
-    )
+def _saturated(name: str, info: ModalityInfo, found: Figures) -> list[str]:
+    """The channels of which most pixels are at an end of the range, in words; equal channels are named once."""
+    if info.dtype != "uint8":
+        return []
+    shares: dict[str, list[str]] = {}
+    for channel, (low, high) in enumerate(zip(found.at_floor, found.at_ceiling, strict=True)):
+        count, value = max((low, info.range[0]), (high, info.range[1]))
+        if count > SATURATED * found.pixels:
+            meaning = HHA_CHANNELS[channel] if name == "hha" else f"channel {channel}"
+            shares.setdefault(f"{count / found.pixels:.0%} is {value:.0f}", []).append(meaning)
+    return [f"{share} in {' and '.join(channels)}" for share, channels in shares.items()]
 
 
 def _depth_warnings(data: PreparedData, figures: Mapping[str, Figures]) -> list[str]:
@@ -289,15 +293,14 @@ def _near_duplicates(data: PreparedData, inspections: Iterable[PairInspection]) 
 def _line(name: str, found: Figures) -> list[str]:
     sizes = sorted(found.sizes, key=lambda size: -found.sizes[size])
     ends = ", ".join(
-        f"{100 * (a + b) / found.pixels:.1f}" for a, b in zip(found.at_floor, found.at_ceiling, strict=True)
+        f"{100 * (a + b) / found.pixels:.0f}" for a, b in zip(found.at_floor, found.at_ceiling, strict=True)
     )
     return [
         name,
         str(found.files),
         sizes[0] + (f" and {len(sizes) - 1} more" if len(sizes) > 1 else ""),
-        ", ".join(f"{total / found.pixels:.1f}" for total in found.total),
-        f"{found.lowest:g}",
-        f"{found.highest:g}",
+        f"{found.lowest:g} to {found.highest:g}",
+        ", ".join(f"{total / found.pixels:.0f}" for total in found.total),
         ends,
         f"{found.bytes / 1e6:.1f}",
     ]

@@ -28,6 +28,8 @@ from xmodal_cli.modalities.geometry import Camera
 
 Link = Literal["hard", "sym", "copy"]
 
+# Kinect recorders (7-Scenes among them) write it where there is no depth; 65.535 m is none a depth camera measures.
+NOTHING_16_BIT = 65535
 # Half of what a camera sees in a room or a street lies between these; outside, the unit is wrong.
 NEAREST_MEDIAN_M = 0.1
 FARTHEST_MEDIAN_M = 50.0
@@ -200,6 +202,23 @@ def one_channel(image: NDArray[Any], path: Path) -> NDArray[Any]:
     )
 
 
+def unseen(raw: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where a depth sensor saw nothing: 0, no finite number, or the largest 16-bit value, as some recorders write.
+
+    Args:
+        raw: `(H, W)` depth as stored.
+
+    Returns:
+        `(H, W)` bool.
+
+    Example:
+        >>> unseen(np.array([[0, 1500, 65535]], np.uint16)).tolist()
+        [[True, False, True]]
+    """
+    nothing: NDArray[np.bool_] = ~np.isfinite(raw) | (raw <= 0)
+    return nothing | (raw == NOTHING_16_BIT) if raw.dtype == np.uint16 else nothing
+
+
 def link_file(source: Path, destination: Path, how: Link) -> None:
     """Put a file into the data set byte for byte; a hard link that the file system refuses becomes a copy.
 
@@ -229,7 +248,7 @@ def _depth(recipe: Recipe, pair: Pair, raw: NDArray[Any]) -> Target:
     from xmodal_cli.modalities import depth
 
     unit = depth_unit(recipe, raw, pair.target)
-    holes = ~np.isfinite(raw) | (raw <= 0)
+    holes = unseen(raw)
     missing = holes if pair.missing is None else holes | _unseen(pair, raw.shape)
     depth_m = depth.to_metres(np.where(holes, 0, raw), unit, recipe.depth_offset)
     if holes.all():
@@ -283,7 +302,7 @@ def _unseen(pair: Pair, shape: tuple[int, ...]) -> NDArray[np.bool_]:
             f"The raw depth '{pair.missing}' has {raw.shape[1]} x {raw.shape[0]} pixels, "
             f"'{pair.target}' {shape[1]} x {shape[0]}."
         )
-    return np.asarray(~np.isfinite(raw) | (raw <= 0))
+    return unseen(raw)
 
 
 def _colour(pair: Pair) -> NDArray[Any]:
