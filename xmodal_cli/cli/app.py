@@ -73,7 +73,6 @@ def run(arguments: Sequence[str]) -> int:
     """
     as_json = "--json" in arguments
     out.configure(next((word for word in arguments if not word.startswith("-")), "xmodal"), as_json=as_json)
-    usage_error = typer.BadParameter.__mro__[2]  # Typer carries its own Click: this is its base of all usage errors
     try:
         returned = app(args=list(arguments), prog_name="xmodal", standalone_mode=not as_json)
         return int(returned or 0)
@@ -81,8 +80,6 @@ def run(arguments: Sequence[str]) -> int:
         return done.code if isinstance(done.code, int) else 1
     except XmodalError as error:
         return _fail(error)
-    except usage_error as error:
-        return _fail(SettingsError(error.format_message()))  # type: ignore[attr-defined]
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:
@@ -98,13 +95,15 @@ def _fail(error: XmodalError) -> int:
 
 def _known(error: Exception) -> XmodalError:
     """An error nobody raised on purpose, in the words of somebody who can mend it."""
+    if hasattr(error, "format_message"):  # Typer's own usage errors; with --json they must be a document too
+        return SettingsError(error.format_message())
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return XmodalError(
             f"The disk is full: {error.filename or error}.", "Free some space and run the command again."
         )
     if type(error).__name__ == "OutOfMemoryError":
         return XmodalError(f"The device ran out of memory: {error}", "Use a smaller --batch-size or --size.")
-    if isinstance(error, ImportError) and "cv2" in f"{error.name} {error}" or "libGL" in str(error):
+    if isinstance(error, ImportError) and any(word in f"{error.name} {error}" for word in ("cv2", "libGL")):
         return XmodalError(
             f"OpenCV could not be loaded: {error}.", "Install libgl1 and libglib2.0-0; see `xmodal doctor`."
         )
@@ -124,5 +123,5 @@ def _register() -> None:
 
 
 # One module per command, in the order that `xmodal --help` lists them.
-COMMANDS: tuple[str, ...] = ()
+COMMANDS = ("prepare", "distill", "evaluate", "cache", "doctor")
 _register()

@@ -1,0 +1,103 @@
+"""Bars and lines for long work: a moving line on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from xmodal_cli.cli.output import out
+
+if TYPE_CHECKING:
+    from xmodal_cli.runs.fit import Progress as Moment
+
+PLAIN_EVERY_S = 15.0  # seconds between plain lines where no terminal shows a moving one
+
+
+@contextlib.contextmanager
+def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar for work that is counted: call the result with (done, total).
+
+    Args:
+        what: a few words, e.g. `teacher features`.
+    """
+    if out.live:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=out.stderr, transient=True) as bar:
+            task = bar.add_task(what, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+    else:
+        yield _plain_counter(what)
+
+
+def _plain_counter(what: str) -> Callable[[int, int], None]:
+    last = [time.monotonic()]
+
+    def tell(done: int, total: int) -> None:
+        if time.monotonic() - last[0] >= PLAIN_EVERY_S:
+            last[0] = time.monotonic()
+            out.say(f"{what}: {done}/{total}")
+
+    return tell
+
+
+class TrainingLine:
+    """The live line of a training run: step, loss, explained variance, images/s, time left, memory."""
+
+    def __init__(self) -> None:
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._told = float("-inf")
+
+    def __enter__(self) -> TrainingLine:
+        if out.live:
+            columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[figures]}"))
+            self._bar = Progress(*columns, console=out.stderr, transient=True)
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, moment: Moment) -> None:
+        """Show one moment of the run."""
+        figures = describe(moment)
+        if self._bar is not None:
+            if self._task is None:
+                self._task = self._bar.add_task("train", total=moment.total, figures="")
+            self._bar.update(self._task, completed=moment.step, figures=figures)
+        elif time.monotonic() - self._told >= PLAIN_EVERY_S or moment.step == moment.total:
+            self._told = time.monotonic()
+            out.say(figures)
+
+
+def describe(moment: Moment) -> str:
+    """One moment of a run as a line of text."""
+    parts = [f"step {moment.step}/{moment.total}", f"loss {moment.loss:.4f}"]
+    if "explained_variance" in moment.metrics:
+        parts.append(f"explained variance {moment.metrics['explained_variance']:.1%}")
+    parts += [
+        f"{moment.images_per_s:.0f} images/s",
+        f"{duration(moment.eta_s)} left",
+        f"{moment.memory_bytes / 1e9:.1f} GB",
+    ]
+    return "  ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """A time span as a person says it.
+
+    Example:
+        >>> duration(5), duration(75), duration(3700)
+        ('5 s', '1 min 15 s', '1 h 2 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

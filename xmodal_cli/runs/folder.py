@@ -1,0 +1,249 @@
+"""A run's folder: its name, its lock, its settings, its log, and the link to the newest finished run.
+
+`runs/<command>/<name>/` holds everything a colleague needs to understand or continue the run (design: "A run").
+The lock is the operating system's, so it is gone the moment the process dies, however it dies.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import platform
+import secrets
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+import xmodal_cli
+from xmodal_cli import files
+from xmodal_cli.errors import DataError, SettingsError
+
+CONFIG, ENVIRONMENT, METRICS, LOG, CARD, LOCK = (
+    "config.yaml",
+    "environment.json",
+    "metrics.jsonl",
+    "log.txt",
+    "card.json",
+    ".lock",
+)
+LATEST = "latest"
+REPORTED_PACKAGES = ("torch", "torchvision", "timm", "numpy", "opencv-python", "safetensors", "scipy", "typer")
+
+
+@dataclass
+class RunFolder:
+    """One run on disk.
+
+    Args:
+        path: the folder itself, `runs/<command>/<name>`.
+        command: the command that made it, e.g. `distill`.
+    """
+
+    path: Path
+    command: str
+    _lock: IO[str] | None = field(default=None, repr=False)
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end: its card is written last."""
+        return (self.path / CARD).is_file()
+
+    def config(self) -> dict[str, Any]:
+        """The settings that the run was started with, as saved.
+
+        Raises:
+            DataError: the file is missing or broken.
+        """
+        path = self.path / CONFIG
+        try:
+            config = yaml.safe_load(path.read_text())
+        except (OSError, yaml.YAMLError) as error:
+            raise DataError(f"The settings of the run cannot be read: {path}: {error}") from error
+        if not isinstance(config, dict) or not {"command", "settings"} <= config.keys():
+            raise DataError(f"{path} is not the settings file of a run.")
+        return config
+
+    def card(self) -> dict[str, Any]:
+        """The card of a finished run: what the weights are and how to use them."""
+        path = self.path / CARD
+        if not path.is_file():
+            raise DataError(
+                f"The run {self.path} is not finished: it has no {CARD}.", f"Continue it with {self.resume()}"
+            )
+        card: dict[str, Any] = json.loads(path.read_text())
+        return card
+
+    def resume(self) -> str:
+        """The command line that continues this run."""
+        return f"xmodal {self.command} --resume {self.path}"
+
+    def write_start(self, config: Mapping[str, Any]) -> None:
+        """Write what is known before the first step: settings and environment."""
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        files.write_json(self.path / ENVIRONMENT, environment())
+        files.write_yaml(self.path / CONFIG, dict(config))
+
+    def log(self, line: str) -> None:
+        """Add a line, with the time, to `log.txt`."""
+        stamp = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+        with (self.path / LOG).open("a") as handle:
+            handle.write(f"{stamp} {line}\n")
+
+    def finish(self, card: Mapping[str, Any]) -> None:
+        """Write the card and point `latest` here: from now on the run counts as finished."""
+        files.write_json(self.path / CARD, dict(card))
+        link = self.path.parent / LATEST
+        temporary = link.with_name(f".{LATEST}.{secrets.token_hex(4)}")
+        temporary.symlink_to(self.path.name, target_is_directory=True)
+        temporary.replace(link)
+
+    def __enter__(self) -> RunFolder:
+        """Take the run for this process, unless it has it already."""
+        if self._lock is None:
+            self.lock()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.unlock()
+
+    def lock(self) -> None:
+        """Take the run for this process until `unlock` or its death.
+
+        Raises:
+            SettingsError: another process has it.
+        """
+        import fcntl
+
+        self.path.mkdir(parents=True, exist_ok=True)
+        handle = (self.path / LOCK).open("w")
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            handle.close()
+            raise SettingsError(
+                f"Another process is working in {self.path}.", "Wait for it, or stop it first."
+            ) from error
+        self._lock = handle
+
+    def unlock(self) -> None:
+        """Give the run back."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+
+def create(root: Path, command: str, name: str | None, *, default_name: str, overwrite: bool = False) -> RunFolder:
+    """A new run's folder, locked.
+
+    Args:
+        root: the folder of all runs.
+        command: the command that makes it.
+        name: its name as the user wishes, or None.
+        default_name: the first part of the name otherwise, `<student>-<modality>`.
+        overwrite: whether files of an earlier run of that name may go.
+
+    Raises:
+        SettingsError: the folder holds something already.
+    """
+    if name is not None and (name in {LATEST, ".", ".."} or Path(name).name != name):
+        raise SettingsError(
+            f"{name!r} cannot be the name of a run.", "Use letters, digits and dashes, without slashes."
+        )
+    if name is None:
+        name = f"{default_name}-{datetime.date.today():%Y%m%d}-{secrets.token_hex(2)}"
+    run = RunFolder(root / command / name, command)
+    if run.path.exists() and any(run.path.iterdir()) and not overwrite:
+        raise SettingsError(
+            f"The run folder {run.path} is not empty.",
+            f"Continue that run with `{run.resume()}`, or replace it with --overwrite.",
+        )
+    run.lock()
+    if overwrite:
+        _empty(run.path)
+    return run
+
+
+def open_run(path: Path, command: str | None = None) -> RunFolder:
+    """An existing run's folder.
+
+    Args:
+        path: the folder, or a link to it such as `runs/distill/latest`.
+        command: the command it must have been made by, if that matters.
+
+    Raises:
+        SettingsError: there is no run there, or another command made it.
+    """
+    if not path.is_dir():
+        raise SettingsError(f"There is no run at {path}.", _runs_nearby(path))
+    path = path.resolve() if path.is_symlink() else path
+    if not (path / CONFIG).is_file():
+        raise SettingsError(f"{path} is not a run: it has no {CONFIG}.", _runs_nearby(path))
+    found = str(RunFolder(path, "").config()["command"])
+    if command is not None and found != command:
+        raise SettingsError(f"{path} is a run of `xmodal {found}`, not of `xmodal {command}`.")
+    return RunFolder(path, found)
+
+
+def latest(root: Path, commands: tuple[str, ...]) -> RunFolder:
+    """The newest finished run of some commands.
+
+    Raises:
+        SettingsError: none is finished yet.
+    """
+    links = [root / command / LATEST for command in commands if (root / command / LATEST / CARD).is_file()]
+    if not links:
+        raise SettingsError(
+            f"No finished run under {root}.", "Train one with `xmodal distill`, or name a run's folder."
+        )
+    return open_run(max(links, key=lambda link: (link / CARD).stat().st_mtime))
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, for `environment.json` and `xmodal doctor`."""
+    versions = {}
+    for package in REPORTED_PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "xmodal": xmodal_cli.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "command_line": sys.argv,
+        "packages": versions,
+    }
+
+
+def _empty(path: Path) -> None:
+    """Remove what an earlier run left in a folder, except the lock."""
+    for entry in _deepest_first(path):
+        if entry.name == LOCK and entry.parent == path:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            entry.rmdir()
+        else:
+            entry.unlink()
+
+
+def _deepest_first(path: Path) -> Iterator[Path]:
+    for entry in sorted(path.iterdir()):
+        if entry.is_dir() and not entry.is_symlink():
+            yield from _deepest_first(entry)
+        yield entry
+
+
+def _runs_nearby(path: Path) -> str:
+    """A hint that names runs near a path that is none."""
+    runs = sorted(found.parent for found in path.parent.glob(f"*/{CONFIG}"))[-3:]
+    return f"Runs nearby: {', '.join(map(str, runs))}." if runs else "Train one with `xmodal distill`."

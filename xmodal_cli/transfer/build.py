@@ -1,0 +1,147 @@
+"""Both networks of a transfer and everything decided about them, before anything is trained or written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from xmodal_cli.data.pairs import channel_statistics, value_range
+from xmodal_cli.data.prepared import PreparedData
+from xmodal_cli.errors import SettingsError, closest
+from xmodal_cli.models.backbones import Backbone, InputSpec
+from xmodal_cli.models.backbones import build as build_backbone
+from xmodal_cli.models.grid import Grid
+from xmodal_cli.models.layers import Tapped, default_layer, grid, resolve_layer
+from xmodal_cli.runs import processes
+from xmodal_cli.transfer.align import Alignment
+from xmodal_cli.transfer.points import TransferPoint
+from xmodal_cli.transfer.resolve import Samples, parse_size, resolve, transfer_points
+from xmodal_cli.transfer.settings import DistillSettings
+from xmodal_cli.transfer.task import AdaptedStudent, new_adapter
+from xmodal_cli.transfer.teacher import Teacher
+
+TEACHER_SEED = 7919  # added to the run's seed: a random teacher, as a control, must not be the student's own start
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Both networks and everything decided about them; what `build` gives."""
+
+    settings: DistillSettings
+    data: PreparedData
+    samples: Samples
+    teacher: Teacher
+    student: Backbone
+    tapped: Tapped
+    points: list[TransferPoint]
+    size_hw: tuple[int, int]
+
+    def data_hash(self) -> str:
+        """One hash of every image that the transfer reads."""
+        modalities = (self.settings.source, self.settings.modality)
+        return self.data.data_hash(modalities, self.samples.fit + self.samples.held_out)
+
+    @property
+    def teacher_grids(self) -> list[Grid]:
+        """The teacher's grid at each point."""
+        return [grid(self.teacher.backbone, point.teacher, self.size_hw) for point in self.points]
+
+    @property
+    def student_grids(self) -> list[Grid]:
+        """The student's grid at each point."""
+        return [grid(self.student, point.student, self.size_hw) for point in self.points]
+
+
+def build(settings: DistillSettings) -> Plan:
+    """Open the data, resolve the settings, build both networks and choose the layers.
+
+    Nothing is written; weights may be downloaded, since naming a pretrained network asks for it.
+    """
+    data = PreparedData.open(settings.data)
+    resolved, samples = resolve(settings, data)
+    size_hw = parse_size(resolved.size, (0, 0))
+    device = torch.device(resolved.device)
+    if device.type == "cuda" and processes.count() > 1:
+        device = torch.device("cuda", processes.local_rank())
+    teacher = build_backbone(
+        resolved.teacher,
+        weights=weights_argument(resolved.teacher_weights),
+        in_channels=data.modality(resolved.source).channels,
+        image_hw=size_hw,
+        seed=resolved.seed + TEACHER_SEED,
+    )
+    student = build_backbone(
+        resolved.student,
+        weights=weights_argument(resolved.init),
+        in_channels=data.modality(resolved.modality).channels,
+        stem=resolved.stem,  # type: ignore[arg-type]
+        image_hw=size_hw,
+        seed=resolved.seed,
+    )
+    student.input = _student_input(data, resolved.modality, samples.fit)
+    points = transfer_points(resolved.transfer, TransferPoint(default_layer(teacher), default_layer(student)))
+    points = [
+        replace(point, teacher=resolve_layer(teacher, point.teacher), student=resolve_layer(student, point.student))
+        for point in points
+    ]
+    return Plan(
+        settings=replace(resolved, transfer=tuple(map(str, points))),
+        data=data,
+        samples=samples,
+        teacher=Teacher(teacher, [point.teacher for point in points], device, resolved.precision),
+        student=student,
+        tapped=Tapped(student, list(dict.fromkeys(point.student for point in points))),
+        points=points,
+        size_hw=size_hw,
+    )
+
+
+def weights_argument(text: str) -> str | Path:
+    """`random` and `imagenet` as they are, anything else as a file.
+
+    Raises:
+        SettingsError: there is no such file.
+    """
+    if text in ("random", "imagenet"):
+        return text
+    path = Path(text)
+    if not path.is_file():
+        near = closest(text, ("random", "imagenet"))
+        raise SettingsError(
+            f"There is no weights file {text!r}.", near or "Use random, imagenet, or a .pth or .safetensors file."
+        )
+    return path
+
+
+def _student_input(data: PreparedData, modality: str, ids: Sequence[str]) -> InputSpec:
+    """The student's input: the modality's range to 0..1, then the mean and spread measured on the training pairs."""
+    mean, std = channel_statistics(data, modality, ids)
+    return InputSpec(mean=mean, std=std, range=value_range(data.modality(modality)))
+
+
+def adapted_student(plan: Plan, rectify: Sequence[bool]) -> AdaptedStudent:
+    """The student with new adapters at its transfer points.
+
+    Args:
+        plan: both networks.
+        rectify: for each point, whether its adapter ends in a ReLU.
+    """
+    random = torch.Generator().manual_seed(plan.settings.seed)
+    height, width = plan.size_hw
+    with torch.no_grad():
+        given = plan.tapped.eval()(torch.zeros(1, len(plan.student.input.mean), height, width))
+    wanted = plan.teacher.features(torch.zeros(1, len(plan.teacher.backbone.input.mean), height, width))
+    return AdaptedStudent(
+        plan.tapped,
+        plan.student.input,
+        plan.points,
+        [
+            new_adapter(given[point.student].shape[1], maps.shape[1], random)
+            for point, maps in zip(plan.points, wanted, strict=True)
+        ],
+        rectify,
+        [Alignment(s, t) for s, t in zip(plan.student_grids, plan.teacher_grids, strict=True)],
+    )

@@ -1,0 +1,319 @@
+"""A transfer from start to end.
+
+Read it top to bottom: `distill` begins a run, `resume` continues one, both `_train`; `rehearse` builds everything, runs
+two steps and writes nothing.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+import xmodal_cli
+from xmodal_cli.data.pairs import Pairs, collate
+from xmodal_cli.data.transforms import Augmentation, generator
+from xmodal_cli.errors import DataError
+from xmodal_cli.runs import folder as run_folder
+from xmodal_cli.runs import processes
+from xmodal_cli.runs.device import memory_bytes
+from xmodal_cli.runs.fit import Watcher, fit
+from xmodal_cli.runs.folder import RunFolder
+from xmodal_cli.transfer import cache as feature_cache
+from xmodal_cli.transfer import normalise
+from xmodal_cli.transfer.build import Plan, adapted_student, build
+from xmodal_cli.transfer.normalise import FeatureStatistics, FeatureSums
+from xmodal_cli.transfer.resolve import fits_in_memory
+from xmodal_cli.transfer.settings import DistillSettings
+from xmodal_cli.transfer.student import save_student
+from xmodal_cli.transfer.task import TransferTask
+
+COMMAND = "distill"
+STATISTICS = "teacher_statistics.safetensors"
+EVALUATION_BATCH = 16  # images at once when measuring the teacher and watching held-out pairs
+MOST_MEASURED = 2000  # pairs that the teacher's statistics are measured on
+
+
+@dataclass(frozen=True)
+class Watchers:
+    """Who is told what while a transfer works; by default nobody."""
+
+    say: Callable[[str], None] = lambda line: None
+    filling: feature_cache.FillWatcher = lambda done, total: None
+    training: Watcher = lambda progress: None
+
+
+@dataclass(frozen=True)
+class DistillResult:
+    """What a transfer gave.
+
+    Args:
+        run: its folder.
+        finished: False when it was interrupted; its state is saved and can be resumed.
+        iterations: steps done in all.
+        explained_variance: on held-out pairs, of the last transfer point; None when nothing was held out.
+        metrics: all figures of the last evaluation.
+        seconds: wall time of the training steps that this process did.
+    """
+
+    run: Path
+    finished: bool
+    iterations: int
+    explained_variance: float | None
+    metrics: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for `--json`."""
+        return {**asdict(self), "run": str(self.run)}
+
+
+def distill(
+    settings: DistillSettings,
+    *,
+    runs: Path = Path("runs"),
+    name: str | None = None,
+    overwrite: bool = False,
+    watchers: Watchers = Watchers(),
+) -> DistillResult:
+    """Transfer supervision from a teacher to a student over the pairs of a data set: one new run.
+
+    Args:
+        settings: what is transferred, how, and how long.
+        runs: the folder of all runs.
+        name: the run's name; by default `<student>-<modality>-<date>-<4 hex>`.
+        overwrite: whether a run of that name may be replaced.
+        watchers: who is told what meanwhile.
+
+    Raises:
+        XmodalError: settings, data, weights or the training itself are at fault; see each subclass.
+    """
+    plan = build(settings)
+    default_name = f"{settings.student.replace('/', '-')}-{settings.modality}"
+    with run_folder.create(runs, COMMAND, name, default_name=default_name, overwrite=overwrite) as run:
+        run.write_start(_config(plan))
+        watchers.say(f"run: {run.path}")
+        return _train(plan, run, watchers)
+
+
+def resume(path: Path, *, watchers: Watchers = Watchers()) -> DistillResult:
+    """Continue a run with its own settings, to the same end as if it had never stopped; a finished one is left alone.
+
+    Raises:
+        SettingsError: the folder is no run of `distill`.
+        DataError: the data set is not the one the run began with.
+    """
+    run = run_folder.open_run(path, COMMAND)
+    if run.finished:
+        card = run.card()
+        metrics = card["metrics"]
+        return DistillResult(run.path, True, card["iterations"], metrics.get("explained_variance"), metrics)
+    plan = build(saved_settings(run))
+    if run.config()["data"]["hash"] != plan.data_hash():
+        raise DataError(
+            f"The data set {plan.data.root} has changed since the run {run.path} began: its images are not the same.",
+            "Restore the data set, or begin a new run without --resume.",
+        )
+    with run:
+        return _train(plan, run, watchers)
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a run would be, from two real steps.
+
+    Args:
+        settings: every setting, resolved.
+        pairs, held_out: how many pairs are learned from and watched.
+        seconds_per_step: of the second step, the first warms up.
+        memory_bytes: peak memory so far.
+        cache_bytes: what the teacher cache would take on disk; 0 without one.
+    """
+
+    settings: DistillSettings
+    pairs: int
+    held_out: int
+    seconds_per_step: float
+    memory_bytes: int
+    cache_bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for `--json`."""
+        return {**asdict(self), "settings": self.settings.to_dict(), "seconds": self.seconds}
+
+    @property
+    def seconds(self) -> float:
+        """Estimated time of the whole training."""
+        return self.seconds_per_step * (self.settings.iterations or 0)
+
+
+def rehearse(settings: DistillSettings) -> Rehearsal:
+    """Build everything, train two steps on a teacher that looks at its first pairs, write nothing."""
+    plan = build(settings)
+    few = replace(plan, samples=replace(plan.samples, fit=plan.samples.fit[: plan.settings.batch_size]))
+    task = _task(few, _measure(few, None), Watchers())
+    live = replace(few, settings=replace(few.settings, cache="off"))
+    with tempfile.TemporaryDirectory() as scratch:
+        run = RunFolder(Path(scratch), COMMAND)
+        run.checkpoints.mkdir()
+        seconds = []
+        for step in (1, 2):
+            two = replace(
+                plan.settings.fit_settings(), iterations=step, workers=0, log_every=1, evaluate_every=step + 1
+            )
+            seconds.append(fit(task, _training_samples(live, None), collate, two, run).seconds)
+    cache_bytes = _cache_plan(plan).bytes if plan.settings.cache == "on" else 0
+    return Rehearsal(
+        plan.settings,
+        len(plan.samples.fit),
+        len(plan.samples.held_out),
+        seconds[-1],
+        memory_bytes(plan.teacher.device),
+        cache_bytes,
+    )
+
+
+def saved_settings(run: RunFolder) -> DistillSettings:
+    """The settings a run was started with, every `auto` resolved."""
+    return DistillSettings.from_dict(run.config()["settings"])
+
+
+def _config(plan: Plan) -> dict[str, Any]:
+    """What `config.yaml` holds: enough to continue the run, and to know that its data has not changed."""
+    return {
+        "command": COMMAND,
+        "xmodal": xmodal_cli.__version__,
+        "data": {"name": plan.data.name, "hash": plan.data_hash(), "pairs": len(plan.samples.fit)},
+        "settings": plan.settings.to_dict(),
+    }
+
+
+def _train(plan: Plan, run: RunFolder, watchers: Watchers) -> DistillResult:
+    """Measure the teacher, train the student, save it."""
+    began = time.monotonic()
+    cache = _open_cache(plan, watchers) if plan.settings.cache == "on" else None
+    task = _task(plan, _statistics(plan, run.path / STATISTICS, cache), watchers)
+    settings = replace(plan.settings.fit_settings(), device=str(plan.teacher.device))
+    result = fit(task, _training_samples(plan, cache), collate, settings, run, watchers.training)
+    if processes.is_first() and not result.interrupted:
+        figures = {"iterations": result.steps, "metrics": result.metrics, "seconds": time.monotonic() - began}
+        save_student(run, plan, task.module, [divisor.flatten() for divisor in task.divisors], figures)
+    return DistillResult(
+        run=run.path,
+        finished=not result.interrupted,
+        iterations=result.steps,
+        explained_variance=result.metrics.get("explained_variance"),
+        metrics=result.metrics,
+        seconds=result.seconds,
+    )
+
+
+def _task(plan: Plan, statistics: list[FeatureStatistics], watchers: Watchers) -> TransferTask:
+    """The task of a plan, once the teacher has been measured."""
+    settings = plan.settings
+    rectify = [each.non_negative and settings.loss != "logistic" for each in statistics]
+    for point, relu in zip(plan.points, rectify, strict=True):
+        watchers.say(f"transfer {point}, adapter 1x1 {'+ ReLU' if relu else 'without ReLU: the target has two signs'}")
+    module = adapted_student(plan, rectify)
+    divisors = [each.divisor(settings.normalise) for each in statistics]
+    watched = _held_out(plan)
+    return TransferTask(module, plan.teacher, divisors, settings.loss, settings.source, settings.modality, watched)
+
+
+def _training_samples(plan: Plan, cache: feature_cache.FeatureCache | None) -> Dataset[dict[str, Any]]:
+    """What the loop draws from: both images of a pair, or the target image with the teacher's stored features."""
+    settings, ids = plan.settings, plan.samples.fit
+    lattice = whole_image_lattice(plan) if cache is not None and settings.crop < 1 else None
+    modalities = (settings.modality,) if cache is not None else (settings.source, settings.modality)
+    pairs = Pairs(
+        plan.data,
+        ids,
+        modalities,
+        augmentation=Augmentation(plan.size_hw, settings.crop, settings.flip, lattice),
+        size_hw=plan.size_hw,
+        seed=settings.seed,
+        in_memory=settings.workers == 0 and fits_in_memory(plan.data, ids, modalities),
+        strangers=_strangers(len(ids), settings.seed) if settings.shuffle_pairs else None,
+    )
+    return pairs if cache is None else feature_cache.CachedPairs(pairs, cache, plan.teacher_grids)
+
+
+def _strangers(count: int, seed: int) -> list[int]:
+    """For each pair another one: a random cycle through all of them, so that nobody meets itself."""
+    order = generator(seed, "strangers").permutation(count)
+    partner = np.empty(count, dtype=int)
+    partner[order] = np.roll(order, 1)
+    return [int(index) for index in partner]
+
+
+def _held_out(plan: Plan) -> list[dict[str, Any]]:
+    """Batches of held-out pairs, whole images, kept decoded: they are looked at many times."""
+    settings = plan.settings
+    pairs = Pairs(plan.data, plan.samples.held_out, (settings.source, settings.modality), size_hw=plan.size_hw)
+    return [collate([pairs[0, index] for index in batch]) for batch in _in_batches(len(pairs))]
+
+
+def whole_image_lattice(plan: Plan) -> tuple[tuple[int, int], int]:
+    """The size at which a cached teacher sees whole images, and the step in pixels at which windows can be cut of them.
+
+    Windows of random size cannot be cut from stored maps, only windows of the training size at places on the teacher's
+    stride; the whole image is made so large that they have the share of it that `crop` names as the smallest.
+    """
+    step = int(max(max(grid.stride_yx) for grid in plan.teacher_grids))
+    grow = plan.settings.crop**-0.5
+    height, width = (size + max(1, round(size * (grow - 1) / step)) * step for size in plan.size_hw)
+    return (height, width), step
+
+
+def _cache_plan(plan: Plan) -> feature_cache.CachePlan:
+    """What a cache of this plan would hold."""
+    settings = plan.settings
+    whole_hw = plan.size_hw if settings.crop == 1 else whole_image_lattice(plan)[0]
+    return feature_cache.plan(plan.teacher, plan.data, plan.samples.fit, settings.source, whole_hw, flip=settings.flip)
+
+
+def _open_cache(plan: Plan, watchers: Watchers) -> feature_cache.FeatureCache:
+    """The teacher's features of all training pairs, computed now if they are not on disk."""
+    wanted = _cache_plan(plan)
+    folder = feature_cache.root() / wanted.key
+    watchers.say(f"teacher cache: {wanted.images} images, {wanted.bytes / 1e6:.0f} MB in {folder}")
+    return feature_cache.open_or_fill(wanted, plan.teacher, plan.data, plan.settings.source, watchers.filling)
+
+
+def _statistics(plan: Plan, path: Path, cache: feature_cache.FeatureCache | None) -> list[FeatureStatistics]:
+    """The teacher's statistics on the training pairs: measured once, then kept in the run."""
+    if path.is_file():
+        return normalise.load(path, len(plan.points))
+    measured = _measure(plan, cache)
+    if processes.is_first():
+        normalise.save(path, measured)
+    processes.wait_for_all()
+    return measured
+
+
+def _measure(plan: Plan, cache: feature_cache.FeatureCache | None) -> list[FeatureStatistics]:
+    """Look at whole training images with the teacher, or read what it said of them."""
+    sums = [FeatureSums() for _ in plan.points]
+    if cache is not None:
+        for each, maps in zip(sums, cache.maps, strict=True):
+            for batch in _in_batches(min(maps.shape[1], MOST_MEASURED)):
+                each.add(torch.from_numpy(maps[0, batch.start : batch.stop]))
+    else:
+        images = Pairs(plan.data, plan.samples.fit, (plan.settings.source,), size_hw=plan.size_hw)
+        for batch in _in_batches(min(len(images), MOST_MEASURED)):
+            seen = collate([images[0, index] for index in batch])[plan.settings.source]
+            for each, features in zip(sums, plan.teacher.features(seen), strict=True):
+                each.add(features)
+    return [each.statistics() for each in sums]
+
+
+def _in_batches(count: int) -> list[range]:
+    """The indices below a count, some at a time."""
+    return [range(first, min(first + EVALUATION_BATCH, count)) for first in range(0, count, EVALUATION_BATCH)]
