@@ -73,6 +73,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     as_json = "--json" in arguments
     out.configure(next((word for word in arguments if not word.startswith("-")), "xmodal"), as_json=as_json)
+    out.arguments = list(arguments)
     try:
         returned = app(args=list(arguments), prog_name="xmodal", standalone_mode=not as_json)
         return int(returned or 0)

@@ -89,6 +89,7 @@ def distill_command(
     seed: Annotated[int | None, _option("Of every random draw. [default: 0]", TRAINING)] = None,
     precision: Annotated[str | None, _option("auto, bf16, fp16 or fp32. [default: auto]", MACHINE)] = None,
     device: Annotated[str | None, _option("auto, cpu, cuda or cuda:N. [default: auto]", MACHINE)] = None,
+    devices: Annotated[int, typer.Option("--devices", help="Processes, one per GPU.", rich_help_panel=MACHINE)] = 1,
     threads: Annotated[int | None, _option("CPU threads. [default: all]", MACHINE)] = None,
     workers: Annotated[int | None, _option("Processes that read images. [default: auto]", MACHINE)] = None,
     run_name: Annotated[
@@ -113,11 +114,14 @@ def distill_command(
 ) -> None:
     """Teach a student to see a new modality from unlabelled pairs (equation 2 of the paper)."""
     given = {name: value for name, value in locals().items() if value is not None}
+    from xmodal_cli.runs import processes
     from xmodal_cli.transfer import distill as transfer_steps
     from xmodal_cli.transfer.settings import DistillSettings
 
     given = {field.name: given[field.name] for field in dataclasses.fields(DistillSettings) if field.name in given}
 
+    if devices > 1 and processes.count() == 1:
+        raise typer.Exit(processes.launch(devices, out.arguments))
     if resume is not None:
         _refuse_changes(resume, _plain(given))
         with TrainingLine() as line, counting("teacher features") as filling:

@@ -7,6 +7,7 @@ for a person, or the document `{command, runs, data, split, results}` for a prog
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ class Output:
     """The terminal of one command: knows whether a person or a program listens, and how much to say."""
 
     def __init__(self) -> None:
+        self.arguments: list[str] = []  # the words after `xmodal`, for commands that start processes of their own
         self.configure("xmodal")
 
     def configure(self, command: str, *, as_json: bool = False, quiet: bool = False, verbose: bool = False) -> None:
@@ -31,13 +33,14 @@ class Output:
         self.as_json = as_json
         self.quiet = quiet
         self.verbose = verbose
-        self.stdout = Console(soft_wrap=False, highlight=False)
-        self.stderr = Console(stderr=True, highlight=False)
+        self.silent = os.environ.get("RANK", "0") != "0"  # of several processes, only the first one talks
+        self.stdout = Console(soft_wrap=False, highlight=False, quiet=self.silent)
+        self.stderr = Console(stderr=True, highlight=False, quiet=self.silent)
 
     @property
     def live(self) -> bool:
         """Whether moving bars make sense: a person watches a terminal and did not ask for quiet."""
-        return self.stderr.is_terminal and not (self.as_json or self.quiet)
+        return self.stderr.is_terminal and not (self.as_json or self.quiet or self.silent)
 
     def say(self, text: str) -> None:
         """A line of talk, unless quiet."""
@@ -76,7 +79,7 @@ class Output:
             data: the prepared data set.
             split: the split evaluated.
         """
-        if self.as_json:
+        if self.as_json and not self.silent:
             document = {
                 "command": self.command,
                 "runs": [str(run) for run in runs],
@@ -91,7 +94,7 @@ class Output:
 
     def error(self, error: XmodalError) -> None:
         """A failure: a red line and its hint on stderr, or `{"error": ...}` on stdout for a program."""
-        if self.as_json:
+        if self.as_json and not self.silent:
             print_json({"error": error.to_dict()})
             return
         self.stderr.print(f"[red]error:[/red] {escape(error.message)}", soft_wrap=True)

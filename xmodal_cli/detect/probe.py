@@ -226,7 +226,8 @@ def _regions(maps: Tensor, boxes_xyxy: Tensor, layer_grid: Grid) -> Tensor:
     # Cell (i, j) looks at first_centre + stride * (i, j); aligned RoIAlign puts its centre at (i + 0.5, j + 0.5) cells.
     offset = torch.tensor([layer_grid.first_centre_yx[1], layer_grid.first_centre_yx[0]] * 2) + 0.5
     cells = (boxes_xyxy - offset) / torch.tensor([stride_x, stride_y] * 2) + 0.5
-    return roi_align(maps[None], [cells], GRID, 1.0, sampling_ratio=2, aligned=True).flatten(1)
+    regions: Tensor = roi_align(maps[None], [cells], GRID, 1.0, sampling_ratio=2, aligned=True)  # (N, C, 3, 3)
+    return regions.flatten(1)
 
 
 def _by_size(data: PreparedData, names: list[str]) -> dict[tuple[int, int], list[str]]:

@@ -220,7 +220,7 @@ class _Loop:
         with autocast(self.device, settings.precision):
             losses = self.task.step(self.module, batch)
         loss = losses["loss"]
-        if not math.isfinite(loss.item()):
+        if processes.any_of(not math.isfinite(loss.item())):
             self._diverged(step, batch, loss.item())
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]

@@ -22,6 +22,7 @@ import yaml
 import xmodal_cli
 from xmodal_cli import files
 from xmodal_cli.errors import DataError, SettingsError
+from xmodal_cli.runs import processes
 
 CONFIG, ENVIRONMENT, METRICS, LOG, CARD, LOCK = (
     "config.yaml",
@@ -108,10 +109,13 @@ class RunFolder:
         temporary.replace(link)
 
     def __enter__(self) -> RunFolder:
-        """Take the run for this process, unless it has it already."""
-        if self._lock is None:
+        """Take the run for this process, unless it has it already; of several processes the first one takes it."""
+        if self._lock is None and processes.is_first():
             self.lock()
         return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_lock": None}  # a lock belongs to the process that took it
 
     def __exit__(self, *_: object) -> None:
         self.unlock()

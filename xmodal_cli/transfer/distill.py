@@ -97,8 +97,13 @@ def distill(
     """
     plan = build(settings)
     default_name = f"{settings.student.replace('/', '-')}-{settings.modality}"
-    with run_folder.create(runs, COMMAND, name, default_name=default_name, overwrite=overwrite) as run:
+
+    def begin() -> RunFolder:
+        run = run_folder.create(runs, COMMAND, name, default_name=default_name, overwrite=overwrite)
         run.write_start(_config(plan))
+        return run
+
+    with processes.together(plan.teacher.device), processes.first_decides(begin) as run:
         watchers.say(f"run: {run.path}")
         return _train(plan, run, watchers)
 
@@ -121,7 +126,7 @@ def resume(path: Path, *, watchers: Watchers = Watchers()) -> DistillResult:
             f"The data set {plan.data.root} has changed since the run {run.path} began: its images are not the same.",
             "Restore the data set, or begin a new run without --resume.",
         )
-    with run:
+    with processes.together(plan.teacher.device), run:
         return _train(plan, run, watchers)
 
 

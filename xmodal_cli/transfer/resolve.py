@@ -12,6 +12,7 @@ import numpy as np
 
 from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.errors import SettingsError, closest
+from xmodal_cli.runs import processes
 from xmodal_cli.runs.device import available_cpus, resolve_device, resolve_precision, resolve_threads
 from xmodal_cli.runs.settings import FitSettings
 from xmodal_cli.transfer.losses import LOSSES
@@ -69,6 +70,8 @@ def resolve(settings: DistillSettings, data: PreparedData) -> tuple[DistillSetti
         cache=_cache_mode(settings),
     )
     problems = resolved.fit_settings().problems()
+    if settings.batch_size % processes.count():
+        problems.append(f"--batch-size {settings.batch_size} cannot be shared evenly by {processes.count()} processes.")
     if problems:
         raise SettingsError("\n       ".join(problems))
     return resolved, samples
