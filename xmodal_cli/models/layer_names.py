@@ -16,6 +16,7 @@ from xmodal_cli.models.trace import Trace, trace
 
 # A size at which the grids of all usual strides have more than one cell and differ in height and width.
 USUAL_HW = (352, 608)
+OWN_HW = (224, 224)  # what networks that do not say were made for
 
 
 def paper_names(name: str, module: nn.Module) -> dict[str, str]:
@@ -96,17 +97,29 @@ def trace_at(backbone: Backbone, image_hw: tuple[int, int]) -> Trace:
 def usual_trace(backbone: Backbone) -> Trace:
     """The layers of a network at a usual size: which there are, and how their maps are laid out.
 
-    Networks that take one size only are asked at that size.
+    Networks that do not take that size are asked at the one that they were made for.
+
+    Raises:
+        SettingsError: the network does not take images at all.
     """
-    fixed = fixed_hw(backbone.module)
-    return trace_at(backbone, fixed or USUAL_HW)
+    if backbone.usual_hw is not None:
+        return trace_at(backbone, backbone.usual_hw)
+    try:
+        found, backbone.usual_hw = trace_at(backbone, USUAL_HW), USUAL_HW
+    except SettingsError:
+        own = _own_hw(backbone.module)
+        found, backbone.usual_hw = trace_at(backbone, own), own
+    return found
 
 
-def fixed_hw(module: nn.Module) -> tuple[int, int] | None:
-    """The only image size that a network takes, if it is bound to one."""
-    patches = getattr(module, "patch_embed", None)
-    size = getattr(patches, "img_size", None) if getattr(patches, "strict_img_size", False) else None
-    return (size[0], size[1]) if isinstance(size, tuple | list) else None
+def _own_hw(module: nn.Module) -> tuple[int, int]:
+    """The image size that a network was made for."""
+    size = getattr(getattr(module, "patch_embed", None), "img_size", None)
+    if isinstance(size, tuple | list):
+        return size[0], size[1]
+    config = getattr(module, "pretrained_cfg", None)
+    _, height, width = config["input_size"] if config else (3, *OWN_HW)
+    return height, width
 
 
 def resolve_layer(backbone: Backbone, name: str) -> str:
@@ -117,18 +130,25 @@ def resolve_layer(backbone: Backbone, name: str) -> str:
         name: a paper's name or the path of a module.
 
     Returns:
-        The path of the module that gives the layer.
+        The one name that is used for this layer: the paper's (VGG's exact one) if it has one, else the path.
 
     Raises:
         SettingsError: there is no such layer, or it gives no map; the closest names are in the hint.
     """
+    path = module_path(backbone, name)
+    by_path = {found: paper for paper, found in paper_names(backbone.name, backbone.module).items()}
+    return by_path.get(path, path)
+
+
+def module_path(backbone: Backbone, name: str) -> str:
+    """The path of the module that gives a layer; arguments and errors as in `resolve_layer`."""
     paper = paper_names(backbone.name, backbone.module)
     path = paper.get(name, name)
     usual = usual_trace(backbone)
     if path in usual.layers:
         return path
     listed = f"`xmodal layers {backbone.name}` lists them."
-    if path in dict(backbone.module.named_modules()) and path:
+    if path and path in dict(backbone.module.named_modules()):
         why = "gives no map of the image" if path in usual.done else "is not used when images are classified"
         raise SettingsError(f"Layer {name!r} of {backbone.name} {why}.", f"Choose a layer that does: {listed}")
     near = closest(name, [*paper, *usual.layers])

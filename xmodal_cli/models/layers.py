@@ -17,7 +17,7 @@ from torch import nn
 
 from xmodal_cli.errors import SettingsError
 from xmodal_cli.models.grid import Grid
-from xmodal_cli.models.layer_names import paper_names, resolve_layer, trace_at, usual_trace
+from xmodal_cli.models.layer_names import module_path, paper_names, resolve_layer, trace_at, usual_trace
 from xmodal_cli.models.networks import Backbone, skeleton
 from xmodal_cli.models.tapped import Tapped
 from xmodal_cli.models.trace import Trace, TracedLayer
@@ -38,7 +38,7 @@ class Layer:
         stride: input pixels between cells; a pair (down, across) where they differ.
         first_centre: centre of the first cell in 0-based pixels of the input; likewise.
         grid_hw: rows and columns of the map.
-        depth: how far down the network, 0 to 1, counted in modules.
+        whole_image: it gives one vector per image, as fully connected layers do: a map of one cell.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Layer:
     stride: float | tuple[float, float]
     first_centre: float | tuple[float, float]
     grid_hw: tuple[int, int]
-    depth: float
+    whole_image: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -56,6 +56,7 @@ class Layer:
             "stride": self.stride,
             "first_centre": self.first_centre,
             "grid_hw": list(self.grid_hw),
+            "whole_image": self.whole_image,
         }
 
 
@@ -76,12 +77,7 @@ def layers(backbone: Backbone, image_hw: tuple[int, int], *, every: bool = False
     chosen = [(name, path) for path, name in by_path.items()]
     if every or not by_path:
         chosen = [(path, path) for path in _listed(backbone, usual, every=every)]
-    deepest = max(layer.order for layer in usual.layers.values())
-    return [
-        _layer(name, now.layers[path], usual.layers[path].order / deepest)
-        for name, path in chosen
-        if path in now.layers and path in usual.layers
-    ]
+    return [_layer(name, now.layers[path]) for name, path in chosen if path in now.layers and path in usual.layers]
 
 
 def _listed(backbone: Backbone, usual: Trace, *, every: bool) -> list[str]:
@@ -99,7 +95,7 @@ def _listed(backbone: Backbone, usual: Trace, *, every: bool) -> list[str]:
     return [layer.name for layer in maps if layer.name == last_name.get(layer.output)]
 
 
-def _layer(name: str, traced: TracedLayer, depth: float) -> Layer:
+def _layer(name: str, traced: TracedLayer) -> Layer:
     (stride_y, stride_x), (first_y, first_x) = traced.grid.stride_yx, traced.grid.first_centre_yx
     return Layer(
         name,
@@ -107,7 +103,7 @@ def _layer(name: str, traced: TracedLayer, depth: float) -> Layer:
         stride_y if stride_y == stride_x else (stride_y, stride_x),
         first_y if first_y == first_x else (first_y, first_x),
         traced.grid.size_hw,
-        depth,
+        traced.layout == "NC",
     )
 
 
@@ -163,7 +159,7 @@ def grid(backbone: Backbone | str, layer: str, image_hw: tuple[int, int]) -> Gri
         Grid(stride_yx=(32.0, 32.0), first_centre_yx=(15.5, 15.5), size_hw=(7, 7))
     """
     network = _kept_skeleton(backbone) if isinstance(backbone, str) else backbone
-    return trace_at(network, image_hw).layers[resolve_layer(network, layer)].grid
+    return trace_at(network, image_hw).layers[module_path(network, layer)].grid
 
 
 @functools.lru_cache(maxsize=8)

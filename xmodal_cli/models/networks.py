@@ -40,6 +40,7 @@ class Backbone:
         stem: how a colour stem became one for `in_channels` channels; `own` where nothing had to be changed.
         unloaded: keys that the weights did not have, where that was allowed.
         traces: what is known of its layers, by image size; filled when asked for.
+        usual_hw: the image size at which its layers are told apart; found when asked for.
     """
 
     name: str
@@ -51,13 +52,18 @@ class Backbone:
     stem: str = "own"
     unloaded: list[str] = field(default_factory=list)
     traces: dict[tuple[int, int], Trace] = field(default_factory=dict, repr=False, compare=False)
+    usual_hw: tuple[int, int] | None = field(default=None, repr=False, compare=False)
 
 
 def skeleton(name: str, *, image_hw: tuple[int, int] | None = None) -> Backbone:
     """A network without weights, in a fraction of the time: enough to ask for its layers."""
     model = parse(name)
-    with torch.device("meta"):
-        module, spec = construct(model, COLOUR_CHANNELS, image_hw)
+    try:
+        with torch.device("meta"):
+            module, spec = construct(model, COLOUR_CHANNELS, image_hw)
+    except NotImplementedError:  # a constructor that computes with its random weights
+        with torch.random.fork_rng(devices=[]):
+            module, spec = construct(model, COLOUR_CHANNELS, image_hw)
     return Backbone(str(model), model.library, module, spec, weights="none")
 
 

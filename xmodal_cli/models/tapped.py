@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from xmodal_cli.errors import SettingsError
-from xmodal_cli.models.layer_names import resolve_layer, usual_trace
+from xmodal_cli.models.layer_names import module_path, usual_trace
 from xmodal_cli.models.networks import Backbone
 from xmodal_cli.models.trace import Trace, TracedLayer
 
@@ -50,7 +50,7 @@ class Tapped(nn.Module):
         if not layer_names:
             raise SettingsError("No layer is named.", f"`xmodal layers {backbone.name}` lists them.")
         traced = usual_trace(backbone)
-        paths = {name: resolve_layer(backbone, name) for name in layer_names}
+        paths = {name: module_path(backbone, name) for name in layer_names}
         self.taps: dict[str, TracedLayer] = {name: traced.layers[path] for name, path in paths.items()}
         self.last = max(self.taps.values(), key=lambda layer: layer.order)
         self.network = _part_through(backbone.module, traced, self.last)
