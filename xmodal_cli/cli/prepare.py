@@ -181,7 +181,8 @@ def _show_check(report: CheckReport, sheet: Path) -> None:
     for warning in report.warnings:
         out.warn(warning)
     for error in report.errors:
-        out.error(DataError(error)) if not out.as_json else None
+        if not out.as_json:
+            out.error(DataError(error))
     columns, lines = report.table()
     splits = [
         [split, count, report.objects.get(split, "-"), sheet if index == 0 else ""]

@@ -220,7 +220,7 @@ def no_annotations() -> Annotations:
 def _check_object(
     entry: Mapping[str, Any], images: Mapping[Any, Any], categories: Mapping[int, str], path: Path
 ) -> None:
-    where = f"'{path}', annotation {entry['id']}"
+    where = f"'{path}', annotation {int(entry['id'])}"
     if entry["image_id"] not in images:
         raise DataError(f"{where} belongs to image {entry['image_id']}, which the file does not list.")
     if int(entry["category_id"]) not in categories:
