@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
+from rich.text import Text
 
 from xmodal_cli.cli.app import INTERRUPTED, prepare_app
 from xmodal_cli.cli.command import command
@@ -184,11 +185,9 @@ def _show_check(report: CheckReport, sheet: Path) -> None:
         if not out.as_json:
             out.error(DataError(error))
     columns, lines = report.table()
-    splits = [
-        [split, count, report.objects.get(split, "-"), sheet if index == 0 else ""]
-        for index, (split, count) in enumerate(report.splits.items())
-    ]
-    tables = [table("images", columns, lines), table("splits", ["split", "pairs", "objects", "sheet"], splits)]
+    splits = [[split, count, report.objects.get(split, "-")] for split, count in report.splits.items()]
+    drawn = Text(f"contact sheet: {sheet}", no_wrap=True, overflow="ignore")  # a path must survive copying
+    tables = [table("images", columns, lines), table("splits", ["split", "pairs", "objects"], splits), drawn]
     out.result({**report.to_dict(), "contact_sheet": str(sheet)}, tables, data=report.root)
 
 
