@@ -6,6 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
+from tiny_runs import make_tiny_data
+
+from xmodal_cli.data.prepared import PreparedData
 
 REAL_DATA = Path(os.environ.get("XMODAL_REAL_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")).resolve()
 
@@ -24,6 +27,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def real_data() -> Path:
     """The folder of real data; only for tests marked `real`."""
     return REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
+    """A prepared data set of 28 small pairs, rgb and disparity, with boxes; nobody may change it."""
+    folder = tmp_path_factory.mktemp("tiny")
+    return make_tiny_data(folder / "sensors", folder / "data")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder of its own for every test, so that none finds what another stored."""
+    monkeypatch.setenv("XMODAL_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 @pytest.fixture(autouse=True)

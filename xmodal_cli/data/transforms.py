@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -46,6 +46,7 @@ class Draw:
         left, top, right, bottom: window borders, 0 to 1.
         size_hw: height and width after resizing, in pixels.
         flipped: mirrored left to right.
+        offset_yx: of a window on a lattice: its first pixel in the whole image as it is seen, mirrored if the draw is.
     """
 
     left: float
@@ -54,6 +55,7 @@ class Draw:
     bottom: float
     size_hw: tuple[int, int]
     flipped: bool = False
+    offset_yx: tuple[int, int] = (0, 0)
 
 
 def generator(seed: int, *key: int | str) -> np.random.Generator:
@@ -86,7 +88,8 @@ def whole_image(image_hw: tuple[int, int], size_hw: tuple[int, int], *, flipped:
 def draw(augmentation: Augmentation, image_hw: tuple[int, int], random: np.random.Generator) -> Draw:
     """Draw a window of random area and place, and whether to mirror it.
 
-    The share of the area is uniform between `smallest_crop` and 1; the window has the shape of `size_hw`.
+    The share of the area is uniform between `smallest_crop` and 1; the window has the shape of `size_hw`. Whole images
+    are centred: they are what a cached teacher has seen.
 
     Args:
         augmentation: what may be drawn.
@@ -94,7 +97,9 @@ def draw(augmentation: Augmentation, image_hw: tuple[int, int], random: np.rando
         random: from `generator`.
     """
     if augmentation.lattice is not None:
-        return _draw_on_lattice(augmentation.size_hw, *augmentation.lattice, augmentation.flip, random)
+        return _draw_on_lattice(augmentation.size_hw, *augmentation.lattice, augmentation.flip, image_hw, random)
+    if augmentation.smallest_crop == 1:
+        return whole_image(image_hw, augmentation.size_hw, flipped=bool(augmentation.flip and random.random() < 0.5))
     side = math.sqrt(random.uniform(augmentation.smallest_crop, 1.0))
     width, height = (side * whole for whole in _largest_window(image_hw, augmentation.size_hw))
     left, top = random.uniform(0, 1 - width), random.uniform(0, 1 - height)
@@ -145,29 +150,34 @@ def mirror(image: NDArray[Any], flip_rule: str = "mirror") -> NDArray[Any]:
     return negated
 
 
-def lattice_offset(window: Draw, whole_hw: tuple[int, int]) -> tuple[int, int]:
-    """Where a window begins, in pixels of the whole image at `whole_hw` as it is seen: mirrored if the draw is.
-
-    Returns:
-        `(y, x)` of the window's first pixel.
-    """
-    left = 1 - window.right if window.flipped else window.left
-    return round(window.top * whole_hw[0]), round(left * whole_hw[1])
-
-
 def _draw_on_lattice(
-    size_hw: tuple[int, int], whole_hw: tuple[int, int], step_px: int, flip: bool, random: np.random.Generator
+    size_hw: tuple[int, int],
+    whole_hw: tuple[int, int],
+    step_px: int,
+    flip: bool,
+    image_hw: tuple[int, int],
+    random: np.random.Generator,
 ) -> Draw:
     """A window of exactly `size_hw` pixels that begins, in the image as it is seen, at a multiple of `step_px`."""
     top, left = (
         int(random.integers(0, (whole - size) // step_px + 1)) * step_px
         for whole, size in zip(whole_hw, size_hw, strict=True)
     )
+    offset_yx = top, left
     flipped = bool(flip and random.random() < 0.5)
     if flipped:
         left = whole_hw[1] - size_hw[1] - left
-    height, width = (size / whole for size, whole in zip(size_hw, whole_hw, strict=True))
-    return _window(left / whole_hw[1], top / whole_hw[0], width, height, size_hw, flipped)
+    seen = whole_image(image_hw, whole_hw)  # what part of the image the whole-image map was computed on
+    scale_y, scale_x = (seen.bottom - seen.top) / whole_hw[0], (seen.right - seen.left) / whole_hw[1]
+    window = _window(
+        seen.left + left * scale_x,
+        seen.top + top * scale_y,
+        size_hw[1] * scale_x,
+        size_hw[0] * scale_y,
+        size_hw,
+        flipped,
+    )
+    return replace(window, offset_yx=offset_yx)
 
 
 def _largest_window(image_hw: tuple[int, int], size_hw: tuple[int, int]) -> tuple[float, float]:

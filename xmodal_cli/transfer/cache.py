@@ -30,7 +30,7 @@ from torch.utils.data import Dataset
 from xmodal_cli import files
 from xmodal_cli.data.pairs import Pairs
 from xmodal_cli.data.prepared import PreparedData
-from xmodal_cli.data.transforms import Draw, apply, lattice_offset, whole_image
+from xmodal_cli.data.transforms import Draw, apply, whole_image
 from xmodal_cli.errors import XmodalError
 from xmodal_cli.models.grid import Grid
 from xmodal_cli.transfer.teacher import Teacher
@@ -240,8 +240,8 @@ class CachedPairs(Dataset[dict[str, Any]]):
         sample = self.pairs[key]
         for number, grid in enumerate(self.grids):
             whole = self.cache.read(number, sample["index"], flipped=sample["draw"].flipped)
-            cut = cut_map(whole, sample["draw"], self.cache.plan.whole_hw, grid)
-            sample[feature_key(number)] = torch.from_numpy(np.ascontiguousarray(cut))
+            cut = cut_map(whole, sample["draw"], grid)
+            sample[feature_key(number)] = torch.from_numpy(np.array(cut))
         return sample
 
 
@@ -250,13 +250,12 @@ def feature_key(number: int) -> str:
     return f"teacher/{number}"
 
 
-def cut_map(whole: NDArray[np.float16], window: Draw, whole_hw: tuple[int, int], grid: Grid) -> NDArray[np.float16]:
+def cut_map(whole: NDArray[np.float16], window: Draw, grid: Grid) -> NDArray[np.float16]:
     """The part of a whole image's map that belongs to a window whose offset is a multiple of the stride.
 
     Args:
         whole: `(C, H, W)` map of the whole image, in the window's orientation.
         window: the draw.
-        whole_hw: size of the whole image in pixels.
         grid: the layer's grid on an input of the window's size.
 
     Returns:
@@ -265,7 +264,7 @@ def cut_map(whole: NDArray[np.float16], window: Draw, whole_hw: tuple[int, int],
     rows, columns = (
         slice(first, first + size)
         for first, size in zip(
-            (round(px / stride) for px, stride in zip(lattice_offset(window, whole_hw), grid.stride_yx, strict=True)),
+            (round(px / stride) for px, stride in zip(window.offset_yx, grid.stride_yx, strict=True)),
             grid.size_hw,
             strict=True,
         )

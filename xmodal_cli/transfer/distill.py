@@ -309,7 +309,7 @@ def _measure(plan: Plan, cache: feature_cache.FeatureCache | None) -> list[Featu
     if cache is not None:
         for each, maps in zip(sums, cache.maps, strict=True):
             for batch in _in_batches(min(maps.shape[1], MOST_MEASURED)):
-                each.add(torch.from_numpy(maps[0, batch.start : batch.stop]))
+                each.add(torch.from_numpy(np.array(maps[0, batch.start : batch.stop])))  # a copy: the file is read-only
     else:
         images = Pairs(plan.data, plan.samples.fit, (plan.settings.source,), size_hw=plan.size_hw)
         for batch in _in_batches(min(len(images), MOST_MEASURED)):
