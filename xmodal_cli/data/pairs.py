@@ -8,7 +8,7 @@ Shapes: N pairs, C channels, `h x w` the size that the networks see.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -33,8 +33,8 @@ class Pairs(Dataset[dict[str, Any]]):
         size_hw: height and width of whole images, when there is no augmentation.
         seed: of the draws.
         in_memory: keep decoded images, for data that fits; only useful without worker processes.
-        strangers: for each pair, the index of another one whose images it gets in place of its own, in every modality
-            but the first: the control that shows what pairing is worth.
+        strangers: by modality, for each pair the index of another one whose image it gets in place of its own: the
+            control that shows what pairing is worth.
     """
 
     def __init__(
@@ -47,11 +47,11 @@ class Pairs(Dataset[dict[str, Any]]):
         size_hw: tuple[int, int],
         seed: int = 0,
         in_memory: bool = False,
-        strangers: Sequence[int] | None = None,
+        strangers: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         self.data, self.ids, self.modalities = data, list(ids), tuple(modalities)
         self.augmentation, self.size_hw, self.seed = augmentation, size_hw, seed
-        self.strangers = list(strangers) if strangers is not None else None
+        self.strangers = dict(strangers or {})
         self._memory: dict[tuple[str, str], NDArray[np.generic]] | None = {} if in_memory else None
 
     def __len__(self) -> int:
@@ -70,8 +70,8 @@ class Pairs(Dataset[dict[str, Any]]):
         epoch, index = key
         window = self.draw(epoch, index)
         sample: dict[str, Any] = {"id": self.ids[index], "index": index, "draw": window}
-        for position, modality in enumerate(self.modalities):
-            other = index if self.strangers is None or position == 0 else self.strangers[index]
+        for modality in self.modalities:
+            other = self.strangers[modality][index] if modality in self.strangers else index
             image = apply(self._read(modality, self.ids[other]), window, self.data.modalities[modality].flip)
             sample[modality] = torch.from_numpy(image).permute(2, 0, 1)  # (C, h, w)
         return sample
@@ -125,5 +125,5 @@ def channel_statistics(
         cells, total, squares = cells + len(flat), total + flat.sum(0), squares + np.square(flat).sum(0)
     mean = total / cells
     std = np.sqrt(np.maximum(squares / cells - np.square(mean), 0))
-    floor = 1.0 / 255  # a channel that never changes must not be divided by nothing
+    floor = 1 / (high - low)  # one stored step: a channel that never changes must not be divided by nothing
     return tuple(map(float, mean)), tuple(map(float, np.maximum(std, floor)))

@@ -33,7 +33,7 @@ CONFIG, ENVIRONMENT, METRICS, LOG, CARD, LOCK = (
     ".lock",
 )
 LATEST = "latest"
-REPORTED_PACKAGES = ("torch", "torchvision", "timm", "numpy", "opencv-python", "safetensors", "scipy", "typer")
+REPORTED_PACKAGES = ("torch", "torchvision", "timm", "numpy", "opencv-python", "safetensors", "typer")
 
 
 @dataclass
