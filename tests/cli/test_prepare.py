@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from rigs import depth_mm, make_rig, write_annotations
 
-import xmodal_cli.cli.prepare  # noqa: F401  (registers the commands)
 from xmodal_cli.cli.app import run
 from xmodal_cli.data.images import write_png
 from xmodal_cli.data.prepared import PreparedData
@@ -117,8 +116,7 @@ def test_an_interruption_exits_130_and_the_same_command_goes_on(tmp_path, number
         (rig / "rgb" / f"{n:03d}.jpg").unlink()
     out = tmp_path / "out"
     words = folder_words(rig, out, "--workers", "2")
-    start = "import sys, xmodal_cli.cli.prepare; from xmodal_cli.cli.app import run; sys.exit(run(sys.argv[1:]))"
-    process = subprocess.Popen([sys.executable, "-c", start, *words], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-m", "xmodal_cli", *words], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not list(out.glob("disparity/*.png")) and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -11,6 +11,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from rich.console import RenderableType
 from rich.markup import escape
 from rich.text import Text
 
@@ -187,7 +188,11 @@ def _show_check(report: CheckReport, sheet: Path) -> None:
     columns, lines = report.table()
     splits = [[split, count, report.objects.get(split, "-")] for split, count in report.splits.items()]
     drawn = Text(f"contact sheet: {sheet}", no_wrap=True, overflow="ignore")  # a path must survive copying
-    tables = [table("images", columns, lines), table("splits", ["split", "pairs", "objects"], splits), drawn]
+    tables: list[RenderableType] = [
+        table("images", columns, lines),
+        table("splits", ["split", "pairs", "objects"], splits),
+        drawn,
+    ]
     out.result({**report.to_dict(), "contact_sheet": str(sheet)}, tables, data=report.root)
 
 
