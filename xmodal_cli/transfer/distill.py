@@ -245,7 +245,7 @@ def _training_samples(plan: Plan, cache: feature_cache.FeatureCache | None) -> D
         size_hw=plan.size_hw,
         seed=settings.seed,
         in_memory=settings.workers == 0 and fits_in_memory(plan.data, ids, modalities),
-        strangers=_strangers(len(ids), settings.seed) if settings.shuffle_pairs else None,
+        strangers={settings.modality: _strangers(len(ids), settings.seed)} if settings.shuffle_pairs else None,
     )
     return pairs if cache is None else feature_cache.CachedPairs(pairs, cache, plan.teacher_grids)
 
