@@ -60,6 +60,12 @@ class DivergedError(XmodalError):
     exit_code = 5
 
 
+class Interrupted(XmodalError):
+    """Ctrl-C or SIGTERM ended the work (exit code 130)."""
+
+    exit_code = 130
+
+
 def closest(name: str, known: Iterable[str], count: int = 3) -> str:
     """The known names most like a misspelt one, as a sentence for a hint; empty when none is close.
 

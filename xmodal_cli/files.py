@@ -39,6 +39,16 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_parts(*folders: Path) -> None:
+    """Remove the temporary files that processes killed in the midst of `replacing` left in some folders.
+
+    Only for folders that nobody else writes to at this moment.
+    """
+    for folder in folders:
+        for left in folder.glob(".*.part"):
+            left.unlink(missing_ok=True)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write bytes atomically."""
     with replacing(path) as temporary:

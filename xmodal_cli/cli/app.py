@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import signal
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import typer
 
 import xmodal_cli
 from xmodal_cli.cli.output import out
-from xmodal_cli.errors import SettingsError, XmodalError
+from xmodal_cli.errors import Interrupted, SettingsError, XmodalError
 
-INTERRUPTED = 130
+INTERRUPTED = Interrupted.exit_code
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 MAP = """\
 xmodal carries supervision from images with labels (RGB) to paired images without (depth, HHA, thermal, ...).
@@ -75,7 +79,8 @@ def run(arguments: Sequence[str]) -> int:
     out.configure(next((word for word in arguments if not word.startswith("-")), "xmodal"), as_json=as_json)
     out.arguments = list(arguments)
     try:
-        returned = app(args=list(arguments), prog_name="xmodal", standalone_mode=not as_json)
+        with _sigterm_like_ctrl_c():
+            returned = app(args=list(arguments), prog_name="xmodal", standalone_mode=not as_json)
         return int(returned or 0)
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 1
@@ -85,6 +90,19 @@ def run(arguments: Sequence[str]) -> int:
         return INTERRUPTED
     except Exception as error:
         return _fail(_known(error))
+
+
+@contextlib.contextmanager
+def _sigterm_like_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does: nothing half written, exit code 130."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _fail(error: XmodalError) -> int:
@@ -98,10 +116,8 @@ def _known(error: Exception) -> XmodalError:
     """An error nobody raised on purpose, in the words of somebody who can mend it."""
     if hasattr(error, "format_message"):  # Typer's own usage errors; with --json they must be a document too
         return SettingsError(error.format_message())
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return XmodalError(
-            f"The disk is full: {error.filename or error}.", "Free some space and run the command again."
-        )
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        return XmodalError(f"The disk is full: {error}.", "Free some space and run the command again.")
     if type(error).__name__ == "OutOfMemoryError":
         return XmodalError(f"The device ran out of memory: {error}", "Use a smaller --batch-size or --size.")
     if isinstance(error, ImportError) and any(word in f"{error.name} {error}" for word in ("cv2", "libGL")):

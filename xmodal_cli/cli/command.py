@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from xmodal_cli.cli.output import out
+from xmodal_cli.errors import Interrupted
 
 Function = TypeVar("Function", bound=Callable[..., None])
 
@@ -49,7 +50,10 @@ def command(app: typer.Typer, name: str, *, examples: str, path: str | None = No
         @functools.wraps(function)
         def call(*args: Any, as_json: bool = False, quiet: bool = False, verbose: bool = False, **options: Any) -> None:
             out.configure(path or name, as_json=as_json, quiet=quiet, verbose=verbose)
-            function(*args, **options)
+            try:
+                function(*args, **options)
+            except KeyboardInterrupt:
+                raise Interrupted("Interrupted.", "Run the command again.") from None
 
         parameters = [*signature.parameters.values(), *extra]
         call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]

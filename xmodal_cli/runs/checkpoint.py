@@ -7,7 +7,6 @@ They are read with `weights_only=True`: a file that holds code is refused, never
 from __future__ import annotations
 
 import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +28,18 @@ def save(folder: Path, state: dict[str, Any]) -> Path:
 
     Returns:
         The path written.
+
+    Raises:
+        OSError: it could not be written; the one before is still there.
     """
     path = folder / LAST
-    with files.replacing(path) as temporary:
-        torch.save({"format": FORMAT, **state}, temporary)
+    with files.replacing(path) as temporary, temporary.open("wb") as handle:
+        try:
+            torch.save({"format": FORMAT, **state}, handle)
+        except RuntimeError as error:  # how PyTorch reports that a write failed; the cause says why, e.g. a full disk
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from error
+            raise
     return path
 
 
@@ -49,7 +56,7 @@ def load(folder: Path) -> dict[str, Any] | None:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise DataError(f"{path} holds more than tensors and was not opened, or is broken: {error}") from error
-    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except (RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError, OSError) as error:
         raise DataError(f"{path} cannot be read as a checkpoint: {error}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise DataError(f"{path} is not a checkpoint of xmodal.", "Start the run again with --overwrite.")

@@ -24,7 +24,7 @@ from xmodal_cli.errors import DivergedError, XmodalError
 from xmodal_cli.runs import checkpoint, processes
 from xmodal_cli.runs.device import autocast, computing_threads, memory_bytes
 from xmodal_cli.runs.folder import METRICS, RunFolder
-from xmodal_cli.runs.interrupt import Interruption
+from xmodal_cli.runs.interrupt import Interruption, deaf_children
 from xmodal_cli.runs.sampling import StepBatches
 from xmodal_cli.runs.settings import FitSettings, learning_rate
 
@@ -115,7 +115,9 @@ def fit(
     _keep_metrics_until(run.path / METRICS, start)
     loop = _Loop(task, settings, run, watch, optimiser, scaler, start, metrics, len(samples))  # type: ignore[arg-type]
     with computing_threads(settings.threads), Interruption() as interruption:
-        for step, batch in enumerate(_batches(samples, collate, settings, start), start):
+        with deaf_children():
+            batches = iter(_batches(samples, collate, settings, start))
+        for step, batch in enumerate(batches, start):
             loop.do(step, batch)
             if processes.any_of(interruption.requested) and step + 1 < settings.iterations:
                 loop.save(step + 1)

@@ -138,6 +138,7 @@ class RunFolder:
                 f"Another process is working in {self.path}.", "Wait for it, or stop it first."
             ) from error
         self._lock = handle
+        files.remove_parts(self.path, self.checkpoints)
 
     def unlock(self) -> None:
         """Give the run back."""
@@ -166,7 +167,7 @@ def create(root: Path, command: str, name: str | None, *, default_name: str, ove
     if name is None:
         name = f"{default_name}-{datetime.date.today():%Y%m%d}-{secrets.token_hex(2)}"
     run = RunFolder(root / command / name, command)
-    if run.path.exists() and any(run.path.iterdir()) and not overwrite:
+    if run.path.exists() and any(entry.name != LOCK for entry in run.path.iterdir()) and not overwrite:
         raise SettingsError(
             f"The run folder {run.path} is not empty.",
             f"Continue that run with `{run.resume()}`, or replace it with --overwrite.",

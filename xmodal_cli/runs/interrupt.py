@@ -1,17 +1,23 @@
-"""Ctrl-C and SIGTERM: the first lets the step finish and the state be saved, the second stops at once."""
+"""Ctrl-C and SIGTERM: the first lets the step finish and the state be saved, a later one stops at once."""
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
+import time
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Seconds within which a second signal is the same one: of several processes each gets it from the terminal and once
+# more from the process that started them.
+ECHO_S = 1.0
 
 
 class Interruption:
-    """A context in which the first Ctrl-C or SIGTERM only raises a flag.
+    """A context in which the first Ctrl-C or SIGTERM only raises a flag; a later one does what it did before.
 
     Example:
         >>> with Interruption() as interruption:
@@ -21,11 +27,12 @@ class Interruption:
 
     def __init__(self) -> None:
         self.requested = False
+        self._since = 0.0
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._first) for number in SIGNALS}
+            self._before = {number: signal.signal(number, self._hear) for number in SIGNALS}
         return self
 
     def __exit__(
@@ -35,7 +42,24 @@ class Interruption:
             signal.signal(number, handler)
         self._before = {}
 
-    def _first(self, number: int, frame: FrameType | None) -> None:
-        self.requested = True
-        for each, handler in self._before.items():
-            signal.signal(each, handler)
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        if not self.requested:
+            self.requested, self._since = True, time.monotonic()
+        elif time.monotonic() - self._since > ECHO_S:
+            for each, handler in self._before.items():
+                signal.signal(each, handler)
+            signal.raise_signal(number)
+
+
+@contextlib.contextmanager
+def deaf_children() -> Iterator[None]:
+    """A block in which processes are started that never hear Ctrl-C or SIGTERM: their parent decides when they end.
+
+    A terminal, `timeout` and batch systems signal all processes of a job at once; a worker that dies of it would take
+    the training process with it before its state is saved. What arrives for this process meanwhile is heard afterwards.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

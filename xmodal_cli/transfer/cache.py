@@ -153,6 +153,7 @@ def open_or_fill(
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = _filled(path)
         if done < plan.images:
+            files.remove_parts(path)
             _check_disk(path, plan)
             _fill(path, plan, teacher, data, source, done, watch)
     os.utime(path / FILLED)  # `cache list` shows when it was last used
@@ -173,6 +174,7 @@ def _fill(
         )
         for file, shape in zip(_layer_files(path, plan), plan.shapes, strict=True)
     ]
+    _allocate(_layer_files(path, plan))
     for orientation in range(plan.orientations):
         for first in range(0, len(plan.ids), FILL_BATCH):
             position = orientation * len(plan.ids) + first
@@ -185,6 +187,14 @@ def _fill(
                 stored.flush()
             files.write_json(path / FILLED, {"images": position + len(names)})
             watch(position + len(names), plan.images)
+
+
+def _allocate(paths: Sequence[Path]) -> None:
+    """Take the disk space of mapped files now: a disk that fills up later would end the process by a signal."""
+    if hasattr(os, "posix_fallocate"):
+        for file in paths:
+            with file.open("rb+") as handle:
+                os.posix_fallocate(handle.fileno(), 0, file.stat().st_size)
 
 
 def _seen(data: PreparedData, source: str, name: str, whole_hw: tuple[int, int], flipped: bool) -> Tensor:

@@ -20,10 +20,10 @@ from torch.utils.data import Dataset
 import xmodal_cli
 from xmodal_cli.data.pairs import Pairs, collate
 from xmodal_cli.data.transforms import Augmentation, generator
-from xmodal_cli.errors import DataError
+from xmodal_cli.errors import DataError, XmodalError
+from xmodal_cli.runs import checkpoint, processes
 from xmodal_cli.runs import folder as run_folder
-from xmodal_cli.runs import processes
-from xmodal_cli.runs.device import memory_bytes
+from xmodal_cli.runs.device import computing_threads, memory_bytes
 from xmodal_cli.runs.fit import Watcher, fit
 from xmodal_cli.runs.folder import RunFolder
 from xmodal_cli.transfer import cache as feature_cache
@@ -104,7 +104,6 @@ def distill(
         return run
 
     with processes.together(plan.teacher.device), processes.first_decides(begin) as run:
-        watchers.say(f"run: {run.path}")
         return _train(plan, run, watchers)
 
 
@@ -119,6 +118,7 @@ def resume(path: Path, *, watchers: Watchers = Watchers()) -> DistillResult:
     if run.finished:
         card = run.card()
         metrics = card["metrics"]
+        watchers.say(f"The run {run.path} is finished already; there is nothing left to do.")
         return DistillResult(run.path, True, card["iterations"], metrics.get("explained_variance"), metrics)
     plan = build(saved_settings(run))
     if run.config()["data"]["hash"] != plan.data_hash():
@@ -201,12 +201,43 @@ def _config(plan: Plan) -> dict[str, Any]:
 
 
 def _train(plan: Plan, run: RunFolder, watchers: Watchers) -> DistillResult:
+    """Train, with the run's own number of threads; whatever ends it early leaves a run that can be resumed.
+
+    Raises:
+        XmodalError: the disk is full, or the training itself is at fault.
+    """
+    watchers = _logged(watchers, run)
+    try:
+        with computing_threads(plan.settings.threads or 1):
+            return _train_and_save(plan, run, watchers)
+    except KeyboardInterrupt:  # before the first step, or a second one while a step was finished
+        state = checkpoint.load(run.checkpoints)
+        return DistillResult(run.path, False, 0 if state is None else state["step"], None)
+    except OSError as error:
+        hint = f"Everything up to its last checkpoint is safe. Mend the cause, then go on with: {run.resume()}"
+        raise XmodalError(f"The run {run.path} stopped: {error}.", hint) from error
+
+
+def _logged(watchers: Watchers, run: RunFolder) -> Watchers:
+    """The same watchers, whose words also go to the run's log."""
+
+    def say(line: str) -> None:
+        if processes.is_first():
+            run.log(line)
+        watchers.say(line)
+
+    return replace(watchers, say=say)
+
+
+def _train_and_save(plan: Plan, run: RunFolder, watchers: Watchers) -> DistillResult:
     """Measure the teacher, train the student, save it."""
     began = time.monotonic()
+    watchers.say(f"run: {run.path}")
     cache = _open_cache(plan, watchers) if plan.settings.cache == "on" else None
     task = _task(plan, _statistics(plan, run.path / STATISTICS, cache), watchers)
     settings = replace(plan.settings.fit_settings(), device=str(plan.teacher.device))
     result = fit(task, _training_samples(plan, cache), collate, settings, run, watchers.training)
+    watchers.say(f"{'interrupted' if result.interrupted else 'trained'} at step {result.steps}")
     if processes.is_first() and not result.interrupted:
         figures = {"iterations": result.steps, "metrics": result.metrics, "seconds": time.monotonic() - began}
         save_student(run, plan, task.module, [divisor.flatten() for divisor in task.divisors], figures)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 import xmodal_cli
@@ -89,8 +89,7 @@ def load_student(run: RunFolder) -> Student:
 
 def _save(run: RunFolder, name: str, tensors: dict[str, Tensor]) -> None:
     plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-    with files.replacing(run.path / name) as temporary:
-        save_file(plain, temporary, metadata={"format": "pt"})
+    files.write_bytes(run.path / name, save(plain, metadata={"format": "pt"}))
 
 
 def _card(plan: Plan, module: AdaptedStudent, figures: dict[str, Any]) -> dict[str, Any]:
