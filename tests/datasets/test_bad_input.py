@@ -8,6 +8,7 @@ from rigs import CAMERA, depth_mm, make_rig, picture, settings_for, tree
 
 from xmodal_cli.data.images import write_png
 from xmodal_cli.data.prepared import PreparedData
+from xmodal_cli.datasets.assembly import exclusive
 from xmodal_cli.datasets.folder import prepare_folder
 from xmodal_cli.errors import DataError, SettingsError
 
@@ -117,6 +118,21 @@ def test_all_problems_of_the_settings_are_told_at_once(rig, out):
 )
 def test_settings_that_contradict_each_other_are_refused(rig, out, changes):
     refused(SettingsError, rig, out, **changes)
+
+
+def test_two_processes_do_not_prepare_one_folder(rig, out):
+    with exclusive(out), pytest.raises(SettingsError, match="Another process"):
+        prepare_folder(settings_for(rig, out))
+    assert list(out.iterdir()) == []
+    prepare_folder(settings_for(rig, out))
+
+
+def test_another_camera_is_refused(rig, out):
+    prepare_folder(settings_for(rig, out, modalities=("hha",), camera=CAMERA))
+    before = tree(out)
+    with pytest.raises(SettingsError, match=r"40,40,16\.5,12\.5"):
+        prepare_folder(settings_for(rig, out, modalities=("depth",), camera=CAMERA.scaled(2)))
+    assert tree(out) == before
 
 
 def damage(rig):

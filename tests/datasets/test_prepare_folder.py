@@ -248,6 +248,16 @@ def test_thermal_has_one_range_measured_on_the_train_split(rig, out, tmp_path):
     assert np.array_equal(data.read("thermal", "a")[:, :, 0], expected)
 
 
+def test_a_thermal_range_given_is_used_and_kept_by_later_runs(rig, out):
+    options = {"modalities": ("thermal",), "depth_unit": None}
+    data = prepared(rig, out, value_range=(1000.0, 4000.0), **options)
+    expected = encode_frame("thermal", Frame(depth_mm(0), range=(1000.0, 4000.0)))
+    assert np.array_equal(data.read("thermal", "a")[:, :, 0], expected)
+    assert prepared(rig, out, **options).modalities["thermal"].source_range == (1000, 4000)
+    with pytest.raises(SettingsError, match="range was"):
+        prepare_folder(settings_for(rig, out, value_range=(1000.0, 5000.0), **options))
+
+
 def test_gray_is_made_from_colour_without_a_target(rig, out):
     data = prepared(rig, out, modalities=("gray",), target=None, depth_unit=None)
     assert np.array_equal(data.read("gray", "a")[:, :, 0], encode_frame("gray", Frame(data.read("rgb", "a"))))

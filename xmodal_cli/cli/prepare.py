@@ -48,7 +48,7 @@ def _option(text: str, panel: str, *names: str) -> Any:
     return typer.Option(*names, help=escape(text), rich_help_panel=panel, show_default=False)
 
 
-PAIRS, DEPTH, SPLITS, WORK = "Pairs", "Depth", "Splits and labels", "Work"
+PAIRS, DEPTH, SPLITS, WORK = "Pairs", "Depth and thermal values", "Splits and labels", "Work"
 
 
 @command(prepare_app, "folder", path="prepare folder", examples=FOLDER_EXAMPLES)
@@ -74,6 +74,10 @@ def folder_command(
     pixel_origin: Annotated[
         int, _option("What the first pixel is called: 1 (MATLAB), 0 (OpenCV, ROS). [default: 1]", DEPTH)
     ] = 1,
+    value_range: Annotated[
+        str | None,
+        _option("LOW,HIGH: raw thermal values that become 0 and 255. [default: measured on train]", DEPTH, "--range"),
+    ] = None,
     missing: Annotated[
         str | None,
         _option("Raw depth whose zeros the sensor did not see. [default: zeros of the target]", DEPTH),
@@ -111,6 +115,7 @@ def folder_command(
         depth_unit=depth_unit,
         depth_offset=depth_offset,
         camera=None if camera is None else Camera.parse(camera, origin=pixel_origin),
+        value_range=_range(value_range),
         missing=missing,
         annotations=_named_files(annotations, "--annotations"),
         split_files=_named_files(split_file, "--split-file"),
@@ -211,6 +216,21 @@ def _named_files(given: Sequence[str] | None, option: str) -> dict[str, Path]:
             raise SettingsError(f"{option} names the split '{name}' twice: '{named[name]}' and '{file}'.")
         named[name] = Path(file)
     return named
+
+
+def _range(text: str | None) -> tuple[float, float] | None:
+    """Two numbers `LOW,HIGH`.
+
+    Raises:
+        SettingsError: it is something else.
+    """
+    if text is None:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise SettingsError(f"--range takes LOW,HIGH; found '{text}'.", "Try --range 18000,19000.") from None
+    return low, high
 
 
 def _workers(text: str) -> int | None:

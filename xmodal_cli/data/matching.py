@@ -36,8 +36,8 @@ def find_images(source: str) -> dict[str, Path]:
                 f"Two files have the ID '{identifier}': '{found[identifier]}' and '{path}'.",
                 "Name one kind of file with a quoted pattern, such as 'DIR/*.png'.",
             )
-        if identifier != identifier.strip() or "\n" in identifier or "," in identifier:
-            raise DataError(f"'{path}' has blanks at an end, a comma or a line break in its name.", "Rename it.")
+        if identifier != identifier.strip() or "\n" in identifier or identifier.startswith("#"):
+            raise DataError(f"'{path}' has blanks at an end, a line break or a leading # in its ID.", "Rename it.")
         found[identifier] = path
     if not found:
         raise DataError(f"'{source}' holds no image ({', '.join(SUFFIXES)}).", "Check the path; quote a pattern.")

@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,11 @@ from xmodal_cli.data.annotations import ANNOTATION_FOLDER, CocoFile, merge_class
 from xmodal_cli.data.manifest import ManifestRow, write_manifest
 from xmodal_cli.data.prepared import DESCRIPTION, FORMAT, RGB, ModalityInfo
 from xmodal_cli.data.splits import SCENE_FILE, SPLIT_FOLDER, write_scenes, write_split
+from xmodal_cli.errors import SettingsError
 from xmodal_cli.modalities import MODALITIES
 
 STATE = ".preparing.json"
+LOCK = ".preparing.lock"
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,25 @@ def write_state(root: Path, state: Mapping[str, Any]) -> None:
         files.write_json(root / STATE, dict(state))
     else:
         (root / STATE).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def exclusive(root: Path) -> Iterator[None]:
+    """Within the block no other process prepares into the same folder; the lock dies with the process.
+
+    Raises:
+        SettingsError: another process is at it.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / LOCK).open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SettingsError(f"Another process is preparing '{root}'.", "Wait for it, or stop it.") from None
+        try:
+            yield
+        finally:
+            (root / LOCK).unlink(missing_ok=True)
 
 
 def _write_labels(contents: Contents, labels: Labels) -> list[str]:

@@ -24,6 +24,7 @@ from xmodal_cli.data.workers import resolve_workers, run_jobs
 from xmodal_cli.datasets.assembly import (
     Contents,
     Labels,
+    exclusive,
     modality_info,
     read_state,
     rgb_info,
@@ -31,10 +32,10 @@ from xmodal_cli.datasets.assembly import (
     write_state,
 )
 from xmodal_cli.datasets.folder_plan import Plan, make_plan
-from xmodal_cli.datasets.folder_settings import FolderSettings, absolute
+from xmodal_cli.datasets.folder_settings import FolderSettings, absolute, open_existing
 from xmodal_cli.datasets.folder_splits import SplitChoice
 from xmodal_cli.datasets.frames import FrameResult, Pair, Recipe, prepare_pair, read_target
-from xmodal_cli.errors import DataError
+from xmodal_cli.errors import DataError, SettingsError
 from xmodal_cli.modalities import MODALITIES, encode_frame
 
 __all__ = ["FolderReport", "FolderSettings", "prepare_folder"]
@@ -165,17 +166,26 @@ def prepare_folder(settings: FolderSettings, progress: Progress | None = None) -
     workers = resolve_workers(settings.workers, len(plan.pairs))
     if settings.dry_run:
         return _estimate(plan, workers)
-    _begin(plan)
+    with exclusive(settings.out):
+        if open_existing(settings) != plan.old:
+            raise SettingsError(f"Another process has changed '{settings.out}'.", "Run the same command again.")
+        _begin(plan)
+        tally = _work(plan, workers, progress)
+        _refuse_bad(tally, plan, settings)
+        choice = _without(plan.choice, tally.bad)
+        write_dataset(_contents(settings, plan, choice, tally))
+    return _report(plan, choice, tally, workers, time.perf_counter() - start)
+
+
+def _work(plan: Plan, workers: int, progress: Progress | None) -> Tally:
+    """Prepare every pair that is not finished."""
     tally = Tally()
     pairs = [] if _is_finished(plan) else plan.pairs
     for done, result in enumerate(run_jobs(partial(prepare_pair, plan.recipe), pairs, workers), start=1):
         tally.add(result)
         if progress is not None:
             progress(done, len(pairs))
-    _refuse_bad(tally, plan, settings)
-    choice = _without(plan.choice, tally.bad)
-    write_dataset(_contents(settings, plan, choice, tally))
-    return _report(plan, choice, tally, workers, time.perf_counter() - start)
+    return tally
 
 
 def _begin(plan: Plan) -> None:

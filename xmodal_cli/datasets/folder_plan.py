@@ -175,7 +175,7 @@ def _make_recipe(
         checks.check_unchanged(name, now, known, settings.overwrite)
     _try(recipe, pairs)
     if any(MODALITIES[name].needs_range for name in settings.modalities):
-        recipe = _with_range(recipe, pairs, choice, before, settings.overwrite)
+        recipe = replace(recipe, range=_range(recipe, settings, pairs, choice, before))
         for name in settings.modalities:
             recorded[name]["range"] = list(recipe.range or ())
     return recipe, recorded
@@ -216,22 +216,26 @@ def _try(recipe: Recipe, pairs: Sequence[Pair]) -> None:
     raise DataError(f"{count} can be used.\n{lines}" if len(tried) > 1 else lines, first.hint)
 
 
-def _with_range(
+def _range(
     recipe: Recipe,
+    settings: FolderSettings,
     pairs: Sequence[Pair],
     choice: SplitChoice,
     before: Mapping[str, Mapping[str, Any]],
-    overwrite: bool,
-) -> Recipe:
-    """The recipe with the range of values of the train split, or the one that an earlier run measured."""
+) -> tuple[float, float]:
+    """The values that become 0 and 255: given, else an earlier run's, else measured on the train split."""
     from xmodal_cli.modalities import thermal
 
-    known = next((before[name].get("range") for name in recipe.modalities if name in before), None)
-    if known and not overwrite:
-        return replace(recipe, range=(float(known[0]), float(known[1])))
+    name = recipe.modalities[0]
+    given, known = settings.value_range, before.get(name, {}).get("range")
+    if given is not None and known is not None:
+        checks.check_unchanged(name, {"range": list(given)}, {"range": list(known)}, settings.overwrite)
+    if given is not None:
+        return given
+    if known is not None and not settings.overwrite:
+        return float(known[0]), float(known[1])
     train = set(choice.splits.get(TRAIN, choice.ids))
-    measured = _spread([pair for pair in pairs if pair.id in train], MEASURED)
-    return replace(recipe, range=thermal.measure_range(_readable(measured)))
+    return thermal.measure_range(_readable(_spread([pair for pair in pairs if pair.id in train], MEASURED)))
 
 
 def _readable(pairs: Sequence[Pair]) -> Iterator[NDArray[Any]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from xmodal_cli.data.prepared import DESCRIPTION, RGB, PreparedData
-from xmodal_cli.datasets.assembly import STATE, read_state
+from xmodal_cli.datasets.assembly import LOCK, STATE, read_state
 from xmodal_cli.datasets.frames import Link
 from xmodal_cli.errors import SettingsError
 from xmodal_cli.modalities import modality
@@ -33,6 +33,7 @@ class FolderSettings:
         depth_unit: metres per step of stored depth; None for files that hold metres.
         depth_offset: metres at stored 0.
         camera: of all images, counted from 1.
+        value_range: raw thermal values that become 0 and 255; None measures them on the train split.
         missing: folder or pattern of raw depth whose zeros the sensor did not see.
         annotations: COCO files by split.
         split_files: files with one ID per line, by split.
@@ -54,6 +55,7 @@ class FolderSettings:
     depth_unit: float | None = None
     depth_offset: float = 0.0
     camera: Camera | None = None
+    value_range: tuple[float, float] | None = None
     missing: str | None = None
     annotations: Mapping[str, Path] = field(default_factory=dict)
     split_files: Mapping[str, Path] = field(default_factory=dict)
@@ -79,7 +81,7 @@ def open_existing(settings: FolderSettings) -> PreparedData | None:
         return PreparedData.open(out)
     if out.exists() and not out.is_dir():
         raise SettingsError(f"'{out}' is a file; a data set is a folder.", "Name another folder with --out.")
-    if out.is_dir() and any(out.iterdir()) and not (out / STATE).exists():
+    if out.is_dir() and {path.name for path in out.iterdir()} - {LOCK} and not (out / STATE).exists():
         raise SettingsError(
             f"'{out}' is not empty and no prepared data set.", "Name a new or an empty folder with --out."
         )
@@ -110,16 +112,27 @@ def check_settings(settings: FolderSettings, old: PreparedData | None) -> None:
             f"{needing} needs the camera in pixels: --camera fx,fy,cx,cy (and --pixel-origin 0 for OpenCV and ROS); "
             "--modality disparity does without."
         )
-    problems += _depth_problems(settings, sources) + _split_problems(settings)
+    known = None if old is None else camera_of_data(old)
+    if known is not None and camera_of(settings, old) != known and not settings.overwrite:
+        problems.append(
+            f"The data set has the camera {_numbers(known)}; --camera gives another one (counted from 1). "
+            "Prepare into another folder with --out, or pass --overwrite to make the modality anew."
+        )
+    problems += _value_problems(settings, sources) + _split_problems(settings)
     if problems:
         raise SettingsError("\n".join(problems), "See `xmodal prepare folder --help` for examples.")
 
 
 def camera_of(settings: FolderSettings, old: PreparedData | None) -> Camera | None:
     """The camera given, else the one that the data set knows."""
-    if settings.camera is not None:
+    if settings.camera is not None or old is None:
         return settings.camera
-    return Camera.from_dict(dict(old.camera)) if old is not None and old.camera is not None else None
+    return camera_of_data(old)
+
+
+def camera_of_data(data: PreparedData) -> Camera | None:
+    """The camera that a data set knows."""
+    return None if data.camera is None else Camera.from_dict(dict(data.camera))
 
 
 def settings_of(name: str, settings: FolderSettings, camera: Camera | None, smooth: bool) -> dict[str, Any]:
@@ -167,7 +180,11 @@ def check_unchanged(name: str, now: Mapping[str, Any], before: Mapping[str, Any]
         )
 
 
-def _depth_problems(settings: FolderSettings, sources: set[Any]) -> list[str]:
+def _numbers(camera: Camera) -> str:
+    return ",".join(f"{value:g}" for value in camera.to_dict().values())
+
+
+def _value_problems(settings: FolderSettings, sources: set[Any]) -> list[str]:
     problems = []
     if settings.depth_unit is not None and not 0 < settings.depth_unit < float("inf"):
         problems.append(f"--depth-unit is metres per step, above 0; found {settings.depth_unit}.")
@@ -175,6 +192,12 @@ def _depth_problems(settings: FolderSettings, sources: set[Any]) -> list[str]:
     if given and "depth" not in sources:
         names = ", ".join(settings.modalities)
         problems.append(f"--depth-unit, --depth-offset and --missing are for depth; {names} is not made from depth.")
+    if settings.value_range is not None:
+        low, high = settings.value_range
+        if "thermal" not in sources:
+            problems.append(f"--range is for thermal; {', '.join(settings.modalities)} is not made from it.")
+        if not low < high:
+            problems.append(f"--range is LOW,HIGH, the lower first; found {low:g},{high:g}.")
     return problems
 
 
