@@ -167,6 +167,14 @@ def test_skip_bad_goes_on_counts_and_records(rig, out):
     assert {row.id for row in data.rows.values()} == {"a", "f"}
 
 
+def test_a_slip_that_shows_in_some_images_gives_its_own_hint(rig, out):
+    write_png(rig / "depth/c.png", depth_mm(0) + np.uint16(55000))
+    with pytest.raises(DataError) as caught:
+        prepare_folder(settings_for(rig, out, depth_unit=0.001))
+    assert "c.png" in caught.value.message
+    assert "--depth-unit" in str(caught.value.hint)
+
+
 def test_a_type_that_only_some_files_have_is_reported_by_name(rig, out):
     write_png(rig / "depth/c.png", np.full((24, 32), 80, np.uint8))
     with pytest.raises(DataError, match=r"c\.png' is uint8; the other files"):

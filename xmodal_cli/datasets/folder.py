@@ -230,7 +230,9 @@ def _refuse_bad(tally: Tally, plan: Plan, settings: FolderSettings) -> None:
     lines = [str(result.error) for result in bad[:MOST_LISTED]]
     if len(bad) > MOST_LISTED:
         lines.append(f"... and {len(bad) - MOST_LISTED} more.")
-    hint = bad[0].hint if len(bad) == len(plan.pairs) else "Mend or remove them, or pass --skip-bad to leave them out."
+    hints = {result.hint for result in bad if result.hint}
+    mend = hints.pop() if len(hints) == 1 else "Mend or remove them."
+    hint = mend if "--skip-bad" in mend else f"{mend} Or pass --skip-bad to leave them out."
     count = "1 pair is" if len(bad) == 1 else f"{len(bad)} pairs are"
     raise DataError(f"{count} bad, of {len(plan.pairs)}:\n" + "\n".join(lines), hint)
 

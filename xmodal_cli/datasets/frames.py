@@ -255,6 +255,8 @@ def _depth(recipe: Recipe, pair: Pair, raw: NDArray[Any]) -> Target:
         raise DataError(f"'{pair.target}' is empty: every pixel is 0.", "Leave it out with --skip-bad.")
     median_m = float(np.median(depth_m[~holes]))
     _check_median(median_m, unit, pair.target)
+    if not pair.wanted:  # finished by an earlier run: only its figures are wanted
+        return Target(Frame(depth_m), int(np.count_nonzero(holes)), median_m)
     if holes.any():
         depth_m = depth.fill_holes(depth_m, holes)
     if recipe.smooth:
