@@ -6,6 +6,7 @@ recorded in the backbone, down to how a colour stem became one for another numbe
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,6 +71,7 @@ def build(
     if state is None:
         return backbone
     backbone.weights = origin
+    state = _translated(module, state)
     backbone.stem = _fit_stem(module, state, in_channels, stem)
     optional = _optional_keys(backbone, through)
     backbone.unloaded = load_into(module, state, f"{weights} for {name}", optional)
@@ -103,6 +105,21 @@ def _read_timm(model: ModelName, path: Path) -> dict[str, Tensor]:
 
     overlay = {"file": str(path)}
     return timm.create_model(model.plain, pretrained=True, pretrained_cfg_overlay=overlay).state_dict()
+
+
+def _translated(module: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights under timm's keys where the file has the authors' instead, or another grid of positions."""
+    own = module.state_dict()
+    positions = state.get("pos_embed")
+    if state.keys() == own.keys() and (positions is None or positions.shape == own["pos_embed"].shape):
+        return state
+    translate = getattr(sys.modules[type(module).__module__], "checkpoint_filter_fn", None)
+    if translate is None:
+        return state
+    try:
+        return dict(translate(dict(state), module))
+    except (KeyError, RuntimeError, ValueError, IndexError, AttributeError, TypeError):
+        return state  # not what the translator knows: the report on loading says what does not fit
 
 
 def _fit_stem(module: nn.Module, state: dict[str, Tensor], channels: int, stem: Stem) -> str:

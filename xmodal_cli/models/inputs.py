@@ -65,9 +65,10 @@ class InputSpec:
         std = torch.tensor(self.std, dtype=torch.float64)
         scale = 1 / ((high - low) * std)
         shift = -(low / (high - low) + torch.tensor(self.mean, dtype=torch.float64)) / std
-        ordered = images.flip(1) if self.order == "bgr" else images
+        values = images.float()
+        ordered = values.flip(1) if self.order == "bgr" else values
         scale, shift = (value.float().view(1, -1, 1, 1).to(images.device) for value in (scale, shift))
-        return ordered.float() * scale + shift
+        return ordered * scale + shift
 
     def with_channels(self, channels: int) -> InputSpec:
         """The same for another number of channels: all get the mean of the means and of the deviations."""

@@ -16,6 +16,7 @@ from xmodal_cli.models.trace import Trace, trace
 
 # A size at which the grids of all usual strides have more than one cell and differ in height and width.
 USUAL_HW = (352, 608)
+MOST_TRACES = 64  # sizes that a backbone remembers; more only where each image has another
 OWN_HW = (224, 224)  # what networks that do not say were made for
 
 
@@ -91,6 +92,8 @@ def trace_at(backbone: Backbone, image_hw: tuple[int, int]) -> Trace:
                 f"{backbone.name} does not take images of {height}x{width}: {lines[0]}",
                 "Choose a larger size, the size that it was made for, or another network.",
             ) from error
+        if len(backbone.traces) > MOST_TRACES:
+            del backbone.traces[next(iter(backbone.traces))]
     return backbone.traces[image_hw]
 
 

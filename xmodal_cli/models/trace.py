@@ -78,10 +78,12 @@ def trace(module: nn.Module, channels: int, image_hw: tuple[int, int]) -> Trace:
     Raises:
         Exception: whatever the network raises when it cannot take images of that size.
     """
-    skeleton = to_meta(module).eval()
-    image = torch.empty(BATCH, channels, *image_hw, device="meta")
-    tensors = dict(_named_tensors(skeleton))
-    follower = Follower(image, tensors)
+    with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
+        return _trace(to_meta(module).eval(), torch.empty(BATCH, channels, *image_hw, device="meta"))
+
+
+def _trace(skeleton: nn.Module, image: Tensor) -> Trace:
+    follower = Follower(image, dict(_named_tensors(skeleton)))
     layers: dict[str, TracedLayer] = {}
     done: dict[str, int] = {}
     calls: dict[str, int] = {}
@@ -91,14 +93,14 @@ def trace(module: nn.Module, channels: int, image_hw: tuple[int, int]) -> Trace:
         done[name] = follower.events
         calls[name] = calls.get(name, 0) + 1
         layers.pop(name, None)
-        layer = _layer(name, part, output, follower, image_hw, calls[name]) if isinstance(output, Tensor) else None
+        layer = _layer(name, part, output, follower, image, calls[name]) if isinstance(output, Tensor) else None
         if layer is not None:
             layers[name] = layer
 
     for name, part in skeleton.named_modules():
         if name:
             part.register_forward_hook(lambda part, args, output, name=name: finished(name, part, output))
-    with torch.no_grad(), torch.autocast("cpu", enabled=False), follower:
+    with follower:
         skeleton(image)
     return Trace(layers, done, follower.first_use)
 
@@ -118,13 +120,13 @@ def _named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _layer(
-    name: str, part: nn.Module, output: Tensor, follower: Follower, image_hw: tuple[int, int], calls: int
+    name: str, part: nn.Module, output: Tensor, follower: Follower, image: Tensor, calls: int
 ) -> TracedLayer | None:
     """What a module's output is, or None if it is no map and no vector."""
     tracked = follower.grid(output)
     if tracked is None or output.shape[0] != BATCH or not output.is_floating_point():
         return None
-    found = _read_vector(output, image_hw) if output.ndim == 2 else _read_map(output, tracked)
+    found = _read_vector(output, image) if output.ndim == 2 else _read_map(output, tracked)
     if found is None:
         return None
     layout, channels, prefix, grid = found
@@ -132,9 +134,9 @@ def _layer(
     return TracedLayer(name, channels, grid, layout, prefix, calls, follower.events, id(output), kind)
 
 
-def _read_vector(output: Tensor, image_hw: tuple[int, int]) -> tuple[Layout, int, int, Grid]:
+def _read_vector(output: Tensor, image: Tensor) -> tuple[Layout, int, int, Grid]:
     """One cell that looks at the whole image."""
-    height, width = image_hw
+    height, width = image.shape[2:]
     return "NC", output.shape[1], 0, Grid((float(height), float(width)), ((height - 1) / 2, (width - 1) / 2), (1, 1))
 
 
