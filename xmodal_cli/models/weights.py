@@ -7,6 +7,7 @@ are read; PyTorch's weights-only reader refuses everything but tensors and plain
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,8 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _read_pickle(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of odd pickle protocols: what matters is whether it is read
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         line = _first_line(error)
         if "Unsupported" in line or "GLOBAL" in line:
