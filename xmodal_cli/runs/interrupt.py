@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -58,6 +59,7 @@ def deaf_children() -> Iterator[None]:
     A terminal, `timeout` and batch systems signal all processes of a job at once; a worker that dies of it would take
     the training process with it before its state is saved. What arrives for this process meanwhile is heard afterwards.
     """
+    resource_tracker.ensure_running()  # the first worker would start it, and starting it unblocks both signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
