@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 from tiny_runs import make_tiny_data
 
 from xmodal_cli.data.prepared import PreparedData
+
+# No time limit per example (machines are shared), and the same examples every time (a failure can be repeated).
+hypothesis.settings.register_profile("calm", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("calm")
 
 REAL_DATA = Path(os.environ.get("XMODAL_REAL_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")).resolve()
 

@@ -110,7 +110,7 @@ def test_killed_and_resumed_run_equals_one_never_killed(
     assert_same_student(run, never_killed["cached" if changes is CACHED else "live"])
     assert steps_in_metrics(run) == sorted(set(steps_in_metrics(run)))
     assert steps_in_metrics(run)[-1] == STEPS
-    assert not [path for path in tmp_path.rglob("*.part")], "what a killed process left half written is cleared away"
+    assert not list(tmp_path.rglob("*.part")), "what a killed process left half written is cleared away"
 
 
 @pytest.mark.slow
@@ -141,6 +141,6 @@ def test_interruption_while_the_cache_is_filled_says_how_to_go_on(
     process = start(words(tiny_data, tmp_path, "run", cache="on", size="480x640"), cache)
     IN_CACHE(process, tmp_path, cache)
     os.killpg(process.pid, sent)
-    output, talk = finish(process, 130)
+    _, talk = finish(process, 130)
     assert f"xmodal distill --resume {tmp_path / COMMAND / 'run'}" in talk
     assert "Traceback" not in talk, talk

@@ -160,7 +160,7 @@ def create(root: Path, command: str, name: str | None, *, default_name: str, ove
     Raises:
         SettingsError: the folder holds something already.
     """
-    if name is not None and (name in {LATEST, ".", ".."} or Path(name).name != name):
+    if name is not None and (name in {"", LATEST} or name.startswith(".") or Path(name).name != name):
         raise SettingsError(
             f"{name!r} cannot be the name of a run.", "Use letters, digits and dashes, without slashes."
         )

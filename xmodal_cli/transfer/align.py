@@ -10,17 +10,21 @@ Shapes: N images, C channels, `s` student grid, `t` teacher grid.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from xmodal_cli.models.grid import Grid
 
+SAMPLES_PER_CELL = 8  # places of a student cell that a coarser teacher cell is the mean of
+
 
 def axis_weights(size_s: int, stride_s: float, first_s: float, size_t: int, stride_t: float, first_t: float) -> Tensor:
     """Interpolation weights along one axis.
 
-    Linear between the two nearest student cells; where the teacher's cells are coarser, a triangle as wide as one of
-    them, so that nothing between is skipped; beyond the student's first and last cell, that cell.
+    Linear between the two nearest student cells; where the teacher's cells are coarser, the mean of that over a stretch
+    of the student's map, so that nothing between is skipped; beyond the student's first and last cell, that cell.
 
     Args:
         size_s, stride_s, first_s: cells, pixels between them, centre of the first in input pixels, of the student.
@@ -35,11 +39,12 @@ def axis_weights(size_s: int, stride_s: float, first_s: float, size_t: int, stri
                 [0.0000, 0.5000, 0.5000]])
     """
     position = (first_t - first_s + stride_t * torch.arange(size_t, dtype=torch.float64)) / stride_s
-    position = position.clamp(0, size_s - 1)
-    width = max(1.0, stride_t / stride_s)
-    distance = (position[:, None] - torch.arange(size_s, dtype=torch.float64)[None]).abs()
-    weights = (1 - distance / width).clamp_min(0)
-    return (weights / weights.sum(1, keepdim=True)).float()
+    stretch = 2 * max(0.0, stride_t / stride_s - 1)  # in student cells: with it, each cell's weight reaches to the next
+    samples = 1 + SAMPLES_PER_CELL * math.ceil(stretch)
+    around = stretch * ((torch.arange(samples, dtype=torch.float64) + 0.5) / samples - 0.5)  # symmetric: moves nothing
+    places = (position[:, None] + around).clamp(0, size_s - 1)  # (size_t, samples)
+    distance = (places[:, :, None] - torch.arange(size_s, dtype=torch.float64)).abs()
+    return (1 - distance).clamp_min(0).mean(1).float()
 
 
 class Alignment:
