@@ -140,5 +140,5 @@ def _register() -> None:
 
 
 # One module per command, in the order that `xmodal --help` lists them.
-COMMANDS = ("prepare", "distill", "evaluate", "cache", "doctor")
+COMMANDS = ("prepare", "layers", "models", "distill", "evaluate", "cache", "doctor")
 _register()
