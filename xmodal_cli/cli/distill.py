@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,9 +12,9 @@ from rich.markup import escape
 
 from xmodal_cli.cli.app import INTERRUPTED, app
 from xmodal_cli.cli.command import command
-from xmodal_cli.cli.options import DEFAULT_DATA, DEFAULT_RUNS, DataOption, RunsOption
+from xmodal_cli.cli.options import DATA_VARIABLE, DEFAULT_DATA, DEFAULT_RUNS, DataOption, RunsOption
 from xmodal_cli.cli.output import out, table
-from xmodal_cli.cli.progress import TrainingLine, counting, duration
+from xmodal_cli.cli.progress import TrainingScreen, duration
 
 if TYPE_CHECKING:
     from xmodal_cli.transfer.distill import DistillResult, Rehearsal
@@ -122,20 +123,25 @@ def distill_command(
 
     if devices > 1 and processes.count() == 1:
         raise typer.Exit(processes.launch(devices, out.arguments))
-    if resume is not None:
-        _refuse_changes(resume, _plain(given))
-        with TrainingLine() as line, counting("teacher features") as filling:
-            watchers = transfer_steps.Watchers(say=out.say, filling=filling, training=line)
-            _report(transfer_steps.resume(resume, watchers=watchers))
-        return
-    settings = _settings(given, preset, config)
     if dry_run:
-        _report_rehearsal(transfer_steps.rehearse(settings))
+        _report_rehearsal(transfer_steps.rehearse(_settings(given, preset, config)))
         return
-    with TrainingLine() as line, counting("teacher features") as filling:
-        watchers = transfer_steps.Watchers(say=out.say, filling=filling, training=line)
-        result = transfer_steps.distill(settings, runs=runs, name=run_name, overwrite=overwrite, watchers=watchers)
+    with TrainingScreen() as screen:
+        watchers = transfer_steps.Watchers(out.say, screen.downloading, screen.filling, screen.training)
+        if resume is not None:
+            result = transfer_steps.resume(resume, changes=_given_anew(given), watchers=watchers)
+        else:
+            settings = _settings(given, preset, config)
+            result = transfer_steps.distill(settings, runs=runs, name=run_name, overwrite=overwrite, watchers=watchers)
     _report(result)
+
+
+def _given_anew(given: dict[str, Any]) -> dict[str, Any]:
+    """Options given with `--resume`; the environment's data set is no option."""
+    values = _plain(given)
+    if values.get("data") == os.environ.get(DATA_VARIABLE):
+        values.pop("data", None)
+    return values
 
 
 def _plain(given: dict[str, Any]) -> dict[str, Any]:
@@ -156,24 +162,6 @@ def _settings(given: dict[str, Any], preset: str | None, config: Path | None) ->
     if config is not None:
         values |= from_file(config)
     return DistillSettings.from_dict(values | _plain(given))
-
-
-def _refuse_changes(run: Path, given: dict[str, Any]) -> None:
-    """A resumed run keeps its settings: options that say otherwise are refused, with the difference."""
-    from xmodal_cli.errors import SettingsError
-    from xmodal_cli.runs.folder import open_run
-    from xmodal_cli.transfer.distill import COMMAND, saved_settings
-    from xmodal_cli.transfer.settings import differences
-
-    if "data" in given and Path(given["data"]) == Path(DEFAULT_DATA):
-        given.pop("data")
-    found = differences(saved_settings(open_run(run, COMMAND)), given)
-    if found:
-        lines = ", ".join(f"{name} was {before!r}, now {after!r}" for name, (before, after) in found.items())
-        raise SettingsError(
-            f"A resumed run keeps its own settings, but {lines}.",
-            f"Leave these options out, or begin a new run from its weights with --init {run}/student.safetensors.",
-        )
 
 
 def _report(result: DistillResult) -> None:

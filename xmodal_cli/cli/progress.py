@@ -44,15 +44,18 @@ def _plain_counter(what: str) -> Callable[[int, int], None]:
     return tell
 
 
-class TrainingLine:
-    """The live line of a training run: step, loss, explained variance, images/s, time left, memory."""
+class TrainingScreen:
+    """What a training command shows while it works: downloads, teacher features, then the live line of the training.
+
+    One display for all of them: on a terminal a moving line each, elsewhere a plain line now and then.
+    """
 
     def __init__(self) -> None:
         self._bar: Progress | None = None
-        self._task: TaskID | None = None
-        self._told = float("-inf")
+        self._lines: dict[str, TaskID] = {}
+        self._told: dict[str, float] = {}
 
-    def __enter__(self) -> TrainingLine:
+    def __enter__(self) -> TrainingScreen:
         if out.live:
             columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[figures]}"))
             self._bar = Progress(*columns, console=out.stderr, transient=True)
@@ -63,16 +66,31 @@ class TrainingLine:
         if self._bar is not None:
             self._bar.stop()
 
-    def __call__(self, moment: Moment) -> None:
-        """Show one moment of the run."""
-        figures = describe(moment)
-        if self._bar is not None:
-            if self._task is None:
-                self._task = self._bar.add_task("train", total=moment.total, figures="")
-            self._bar.update(self._task, completed=moment.step, figures=figures)
-        elif time.monotonic() - self._told >= PLAIN_EVERY_S or moment.step == moment.total:
-            self._told = time.monotonic()
-            out.say(figures)
+    def downloading(self, url: str, done: int, total: int) -> None:
+        """Weights on their way: the address and the size are said before the first byte."""
+        if url not in self._lines:
+            out.say(f"downloading {url}, {f'{total / 1e6:.0f} MB' if total else 'size unknown'}")
+        self._show(url, "download", done, total, f"{done / 1e6:.0f} of {total / 1e6:.0f} MB")
+
+    def filling(self, done: int, total: int) -> None:
+        """Teacher features being computed."""
+        self._show("features", "teacher features", done, total, f"{done}/{total} images")
+
+    def training(self, moment: Moment) -> None:
+        """The training itself: step, loss, explained variance, images/s, time left, memory."""
+        self._show("train", "train", moment.step, moment.total, describe(moment))
+
+    def _show(self, key: str, what: str, done: int, total: int, figures: str) -> None:
+        if self._bar is None:
+            due = time.monotonic() - self._told.get(key, 0.0) >= PLAIN_EVERY_S or done == total
+            if due and key in self._lines:
+                self._told[key] = time.monotonic()
+                out.say(f"{what}: {figures}")
+            self._lines.setdefault(key, TaskID(0))
+            return
+        if key not in self._lines:
+            self._lines[key] = self._bar.add_task(what, total=total or None, figures="")
+        self._bar.update(self._lines[key], completed=done, total=total or None, figures=figures)
 
 
 def describe(moment: Moment) -> str:

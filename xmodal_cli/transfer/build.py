@@ -11,8 +11,9 @@ import torch
 from xmodal_cli.data.pairs import channel_statistics, value_range
 from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.errors import SettingsError, closest
-from xmodal_cli.models.backbones import Backbone, InputSpec
+from xmodal_cli.models.backbones import Backbone, InputSpec, skeleton
 from xmodal_cli.models.backbones import build as build_backbone
+from xmodal_cli.models.downloads import Watcher
 from xmodal_cli.models.grid import Grid
 from xmodal_cli.models.layers import Tapped, default_layer, grid, resolve_layer
 from xmodal_cli.runs import processes
@@ -55,10 +56,14 @@ class Plan:
         return [grid(self.student, point.student, self.size_hw) for point in self.points]
 
 
-def build(settings: DistillSettings) -> Plan:
-    """Open the data, resolve the settings, build both networks and choose the layers.
+def build(settings: DistillSettings, downloading: Watcher = lambda url, done, total: None) -> Plan:
+    """Open the data, resolve the settings, choose the layers, build both networks as far as they are needed.
 
     Nothing is written; weights may be downloaded, since naming a pretrained network asks for it.
+
+    Args:
+        settings: what is wanted.
+        downloading: told of each download's address, bytes done and size.
     """
     data = PreparedData.open(settings.data)
     resolved, samples = resolve(settings, data)
@@ -66,12 +71,15 @@ def build(settings: DistillSettings) -> Plan:
     device = torch.device(resolved.device)
     if device.type == "cuda" and processes.count() > 1:
         device = torch.device("cuda", processes.local_rank())
+    points = _points(resolved, size_hw)
     teacher = build_backbone(
         resolved.teacher,
         weights=weights_argument(resolved.teacher_weights),
         in_channels=data.modality(resolved.source).channels,
         image_hw=size_hw,
         seed=resolved.seed + TEACHER_SEED,
+        through=[point.teacher for point in points],
+        watch=downloading,
     )
     student = build_backbone(
         resolved.student,
@@ -80,13 +88,10 @@ def build(settings: DistillSettings) -> Plan:
         stem=resolved.stem,  # type: ignore[arg-type]
         image_hw=size_hw,
         seed=resolved.seed,
+        through=[point.student for point in points],
+        watch=downloading,
     )
     student.input = _student_input(data, resolved.modality, samples.fit)
-    points = transfer_points(resolved.transfer, TransferPoint(default_layer(teacher), default_layer(student)))
-    points = [
-        replace(point, teacher=resolve_layer(teacher, point.teacher), student=resolve_layer(student, point.student))
-        for point in points
-    ]
     return Plan(
         settings=replace(resolved, transfer=tuple(map(str, points))),
         data=data,
@@ -97,6 +102,17 @@ def build(settings: DistillSettings) -> Plan:
         points=points,
         size_hw=size_hw,
     )
+
+
+def _points(settings: DistillSettings, size_hw: tuple[int, int]) -> list[TransferPoint]:
+    """The transfer points under the layers' own names, before any weights are loaded."""
+    teacher = skeleton(settings.teacher, image_hw=size_hw)
+    student = skeleton(settings.student, image_hw=size_hw)
+    points = transfer_points(settings.transfer, TransferPoint(default_layer(teacher), default_layer(student)))
+    return [
+        replace(point, teacher=resolve_layer(teacher, point.teacher), student=resolve_layer(student, point.student))
+        for point in points
+    ]
 
 
 def weights_argument(text: str) -> str | Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import xmodal_cli
 from xmodal_cli.data.pairs import Pairs, collate
 from xmodal_cli.data.transforms import Augmentation, generator
 from xmodal_cli.errors import DataError, XmodalError
+from xmodal_cli.models.downloads import Watcher as DownloadWatcher
 from xmodal_cli.runs import checkpoint, processes
 from xmodal_cli.runs import folder as run_folder
 from xmodal_cli.runs.device import computing_threads, memory_bytes
@@ -31,7 +32,7 @@ from xmodal_cli.transfer import normalise
 from xmodal_cli.transfer.build import Plan, adapted_student, build
 from xmodal_cli.transfer.normalise import FeatureStatistics, FeatureSums
 from xmodal_cli.transfer.resolve import fits_in_memory
-from xmodal_cli.transfer.settings import DistillSettings
+from xmodal_cli.transfer.settings import DistillSettings, with_changes
 from xmodal_cli.transfer.student import save_student
 from xmodal_cli.transfer.task import TransferTask
 
@@ -46,6 +47,7 @@ class Watchers:
     """Who is told what while a transfer works; by default nobody."""
 
     say: Callable[[str], None] = lambda line: None
+    downloading: DownloadWatcher = lambda url, done, total: None
     filling: feature_cache.FillWatcher = lambda done, total: None
     training: Watcher = lambda progress: None
 
@@ -95,7 +97,7 @@ def distill(
     Raises:
         XmodalError: settings, data, weights or the training itself are at fault; see each subclass.
     """
-    plan = build(settings)
+    plan = build(settings, watchers.downloading)
     default_name = f"{settings.student.replace('/', '-')}-{settings.modality}"
 
     def begin() -> RunFolder:
@@ -107,25 +109,27 @@ def distill(
         return _train(plan, run, watchers)
 
 
-def resume(path: Path, *, watchers: Watchers = Watchers()) -> DistillResult:
+def resume(path: Path, *, changes: Mapping[str, Any] | None = None, watchers: Watchers = Watchers()) -> DistillResult:
     """Continue a run with its own settings, to the same end as if it had never stopped; a finished one is left alone.
 
+    Args:
+        path: the run's folder.
+        changes: settings given anew; only those that cannot change the student may differ (`settings.HARMLESS`).
+        watchers: who is told what meanwhile.
+
     Raises:
-        SettingsError: the folder is no run of `distill`.
+        SettingsError: the folder is no run of `distill`, or a setting that matters was changed.
         DataError: the data set is not the one the run began with.
     """
     run = run_folder.open_run(path, COMMAND)
+    settings = with_changes(saved_settings(run), dict(changes or {}), run.path)
     if run.finished:
         card = run.card()
         metrics = card["metrics"]
         watchers.say(f"The run {run.path} is finished already; there is nothing left to do.")
         return DistillResult(run.path, True, card["iterations"], metrics.get("explained_variance"), metrics)
-    plan = build(saved_settings(run))
-    if run.config()["data"]["hash"] != plan.data_hash():
-        raise DataError(
-            f"The data set {plan.data.root} has changed since the run {run.path} began: its images are not the same.",
-            "Restore the data set, or begin a new run without --resume.",
-        )
+    plan = build(settings, watchers.downloading)
+    _check_unchanged(run, plan)
     with processes.together(plan.teacher.device), run:
         return _train(plan, run, watchers)
 
@@ -196,8 +200,24 @@ def _config(plan: Plan) -> dict[str, Any]:
         "command": COMMAND,
         "xmodal": xmodal_cli.__version__,
         "data": {"name": plan.data.name, "hash": plan.data_hash(), "pairs": len(plan.samples.fit)},
+        "teacher_weights_sha256": plan.teacher.weights_hash(),
         "settings": plan.settings.to_dict(),
     }
+
+
+def _check_unchanged(run: RunFolder, plan: Plan) -> None:
+    """A run goes on only with the images and the teacher that it began with."""
+    began = run.config()
+    if began["data"]["hash"] != plan.data_hash():
+        raise DataError(
+            f"The data set {plan.data.root} has changed since the run {run.path} began: its images are not the same.",
+            "Restore the data set, or begin a new run without --resume.",
+        )
+    if began["teacher_weights_sha256"] != plan.teacher.weights_hash():
+        raise DataError(
+            f"The teacher's weights ({plan.settings.teacher_weights}) are not those that the run {run.path} began with.",
+            "Restore the file, or begin a new run without --resume.",
+        )
 
 
 def _train(plan: Plan, run: RunFolder, watchers: Watchers) -> DistillResult:

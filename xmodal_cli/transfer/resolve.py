@@ -18,7 +18,7 @@ from xmodal_cli.runs.settings import FitSettings
 from xmodal_cli.transfer.losses import LOSSES
 from xmodal_cli.transfer.normalise import NORMALISATIONS
 from xmodal_cli.transfer.points import TransferPoint, parse
-from xmodal_cli.transfer.settings import CACHE_MODES, DistillSettings
+from xmodal_cli.transfer.settings import CACHE_MODES, DistillSettings, absolute
 
 SHORT_SIDE = 224  # px: what most ImageNet networks were trained at
 SIZE_STEP = 8  # px: `auto` sizes are multiples of it
@@ -58,6 +58,9 @@ def resolve(settings: DistillSettings, data: PreparedData) -> tuple[DistillSetti
         workers = 0 if in_memory and device.type == "cpu" else min(MOST_WORKERS, max(1, available_cpus() - 1))
     resolved = replace(
         settings,
+        data=absolute(settings.data),
+        teacher_weights=absolute(settings.teacher_weights),
+        init=absolute(settings.init),
         size=f"{size_hw[0]}x{size_hw[1]}",
         device=device.type if device.index is None else str(device),
         precision=resolve_precision(settings.precision, device),

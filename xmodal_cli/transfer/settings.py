@@ -16,6 +16,8 @@ from xmodal_cli.errors import SettingsError, closest
 from xmodal_cli.runs.settings import FitSettings
 
 CACHE_MODES = ("auto", "off", "on")
+PATHS = ("data", "teacher_weights", "init")  # settings that may name a file; kept absolute
+HARMLESS = ("workers", "checkpoint_every", "evaluate_every", "log_every")  # may change when a run is resumed
 
 
 @dataclass(frozen=True)
@@ -155,8 +157,36 @@ def from_file(path: Path) -> dict[str, Any]:
     return content
 
 
-def differences(saved: DistillSettings, given: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Settings given anew that differ from the saved ones: name to (saved, given)."""
+def with_changes(saved: DistillSettings, given: dict[str, Any], run: Path) -> DistillSettings:
+    """A run's settings with those given anew, which may differ only where the student cannot notice.
+
+    Args:
+        saved: the run's settings.
+        given: settings by name.
+        run: the run's folder, for the message.
+
+    Raises:
+        SettingsError: a setting that matters is another one; the difference is shown.
+    """
     before = saved.to_dict()
-    after = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
-    return {name: (before[name], value) for name, value in after.items() if before[name] != value}
+    after = DistillSettings.from_dict({**before, **given}).to_dict()
+    for name in PATHS:
+        after[name] = absolute(after[name])
+    changed = {name: value for name, value in after.items() if value != before[name]}
+    refused = [f"{name} was {before[name]!r}, now {changed[name]!r}" for name in changed if name not in HARMLESS]
+    if refused:
+        raise SettingsError(
+            f"A resumed run keeps its own settings, but {'; '.join(refused)}.",
+            f"Leave these options out, or begin a new run from its weights: --init {run}/student.safetensors.",
+        )
+    return DistillSettings.from_dict({**before, **changed})
+
+
+def absolute(text: str) -> str:
+    """A path as it is found from any folder; `imagenet` and `random` as they are.
+
+    Example:
+        >>> absolute("random")
+        'random'
+    """
+    return text if text in ("imagenet", "random") else str(Path(text).expanduser().resolve())
