@@ -54,6 +54,7 @@ class TrainingScreen:
         self._bar: Progress | None = None
         self._lines: dict[str, TaskID] = {}
         self._told: dict[str, float] = {}
+        self._announced: set[str] = set()
 
     def __enter__(self) -> TrainingScreen:
         if out.live:
@@ -68,7 +69,8 @@ class TrainingScreen:
 
     def downloading(self, url: str, done: int, total: int) -> None:
         """Weights on their way: the address and the size are said before the first byte."""
-        if url not in self._lines:
+        if url not in self._announced:
+            self._announced.add(url)
             out.say(f"downloading {url}, {f'{total / 1e6:.0f} MB' if total else 'size unknown'}")
         self._show(url, "download", done, total, f"{done / 1e6:.0f} of {total / 1e6:.0f} MB")
 
@@ -82,11 +84,10 @@ class TrainingScreen:
 
     def _show(self, key: str, what: str, done: int, total: int, figures: str) -> None:
         if self._bar is None:
-            due = time.monotonic() - self._told.get(key, 0.0) >= PLAIN_EVERY_S or done == total
-            if due and key in self._lines:
+            told = self._told.setdefault(key, time.monotonic())
+            if time.monotonic() - told >= PLAIN_EVERY_S or done == total:
                 self._told[key] = time.monotonic()
                 out.say(f"{what}: {figures}")
-            self._lines.setdefault(key, TaskID(0))
             return
         if key not in self._lines:
             self._lines[key] = self._bar.add_task(what, total=total or None, figures="")

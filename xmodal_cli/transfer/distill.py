@@ -215,7 +215,7 @@ def _check_unchanged(run: RunFolder, plan: Plan) -> None:
         )
     if began["teacher_weights_sha256"] != plan.teacher.weights_hash():
         raise DataError(
-            f"The teacher's weights ({plan.settings.teacher_weights}) are not those that the run {run.path} began with.",
+            f"The teacher's weights, {plan.settings.teacher_weights}, are not those that {run.path} began with.",
             "Restore the file, or begin a new run without --resume.",
         )
 
