@@ -20,7 +20,7 @@ from xmodal_cli.runs.folder import RunFolder, open_run
 from xmodal_cli.transfer import normalise
 from xmodal_cli.transfer.build import build
 from xmodal_cli.transfer.distill import Watchers, distill, rehearse, resume, saved_settings
-from xmodal_cli.transfer.settings import DistillSettings, differences, from_file
+from xmodal_cli.transfer.settings import DistillSettings, from_file, with_changes
 from xmodal_cli.transfer.student import load_student
 from xmodal_cli.transfer.task import TransferTask
 
@@ -254,6 +254,25 @@ def test_rehearsal_writes_nothing_and_knows_the_sizes(tiny_data: PreparedData, t
     assert list(tmp_path.iterdir()) == []
 
 
+def test_finished_student_can_start_a_new_run(run: Path, tiny_data: PreparedData, tmp_path: Path) -> None:
+    """Its file holds no weights above the transfer point, and needs none."""
+    start = str(run / "student.safetensors")
+    begun = distill(settings(tiny_data, init=start, iterations=1, lr=1e-12, warmup=0), runs=tmp_path)
+    for name, tensor in student(begun.run).items():
+        torch.testing.assert_close(tensor, student(run)[name])
+    with pytest.raises(DataError, match="do not fit"):
+        distill(settings(tiny_data, init=start, transfer=("features.5:features.7",)), runs=tmp_path)
+
+
+def test_resume_refuses_another_teacher(tiny_data: PreparedData, tmp_path: Path) -> None:
+    weights = tmp_path / "teacher.pth"
+    torch.save(torchvision.models.squeezenet1_1().state_dict(), weights)
+    cut = interrupted(tiny_data, tmp_path, teacher_weights=str(weights))
+    torch.save(torchvision.models.squeezenet1_1().state_dict(), weights)
+    with pytest.raises(DataError, match="weights"):
+        resume(cut)
+
+
 def test_unknown_settings_are_refused_with_the_closest(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("itterations: 3\nlr: 0.1\n")
@@ -269,9 +288,17 @@ def test_settings_file_that_is_no_mapping_is_refused(content: str, tmp_path: Pat
         from_file(tmp_path / "bad.yaml")
 
 
-def test_differences_name_what_was_and_what_is_asked(run: Path) -> None:
+def test_changes_that_matter_are_refused_with_what_was_and_what_is_asked(run: Path) -> None:
     saved = saved_settings(open_run(run))
-    assert differences(saved, {"lr": saved.lr, "transfer": saved.transfer}) == {}
-    assert differences(saved, {"lr": 0.5}) == {"lr": (saved.lr, 0.5)}
-    assert differences(saved, {"transfer": ("a",)}) == {"transfer": (list(saved.transfer), ["a"])}
-    assert replace(saved, lr=0.5) != saved
+    assert with_changes(saved, {"lr": saved.lr, "transfer": saved.transfer}, run) == saved
+    with pytest.raises(SettingsError, match=r"lr was 0\.001, now 0\.5"):
+        with_changes(saved, {"lr": 0.5}, run)
+    with pytest.raises(SettingsError, match="transfer was"):
+        with_changes(saved, {"transfer": ("features.3",)}, run)
+
+
+def test_changes_that_the_student_cannot_notice_are_taken(run: Path) -> None:
+    saved = saved_settings(open_run(run))
+    assert with_changes(saved, {"workers": 3, "checkpoint_every": 7}, run) == replace(
+        saved, workers=3, checkpoint_every=7
+    )

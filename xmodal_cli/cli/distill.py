@@ -123,6 +123,9 @@ def distill_command(
 
     if devices > 1 and processes.count() == 1:
         raise typer.Exit(processes.launch(devices, out.arguments))
+    if resume is not None:
+        begins = {"preset": preset, "config": config, "run-name": run_name, "overwrite": overwrite, "dry-run": dry_run}
+        _refuse_beginning([f"--{option}" for option, value in begins.items() if value])
     if dry_run:
         _report_rehearsal(transfer_steps.rehearse(_settings(given, preset, config)))
         return
@@ -134,6 +137,14 @@ def distill_command(
             settings = _settings(given, preset, config)
             result = transfer_steps.distill(settings, runs=runs, name=run_name, overwrite=overwrite, watchers=watchers)
     _report(result)
+
+
+def _refuse_beginning(options: list[str]) -> None:
+    """Options that only make sense for a new run are not silently ignored where one is continued."""
+    from xmodal_cli.errors import SettingsError
+
+    if options:
+        raise SettingsError(f"--resume continues a run; {', '.join(options)} begins one.", "Leave one of them out.")
 
 
 def _given_anew(given: dict[str, Any]) -> dict[str, Any]:

@@ -61,6 +61,12 @@ def evaluate_command(
 
     if not probe:
         raise SettingsError("The region probe is what a distilled student is measured by.", "Leave --no-probe out.")
+    baseline_only = {"--backbone": backbone, "--weights": weights, "--modality": modality, "--seed": seed or None}
+    misplaced = [option for option, value in baseline_only.items() if value is not None]
+    if init is None and misplaced:
+        raise SettingsError(f"{', '.join(misplaced)} belongs to a baseline.", "Add --init random or imagenet.")
+    if init is not None and run is not None:
+        raise SettingsError(f"--init {init} measures a baseline, and {run} is a run.", "Leave one of the two out.")
     subject: RunFolder | Baseline
     if init is None:
         subject = evaluation.find_run(run, runs)

@@ -6,6 +6,7 @@ needs no run (random weights, weights copied from RGB, or no network at all).
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -139,7 +140,7 @@ def evaluate_probe(
             watch=watch,
         )
     run = subject.path if isinstance(subject, RunFolder) else None
-    folder = runs / COMMAND / f"{run.name if run else name.replace(' ', '-')}-{split}-{secrets.token_hex(2)}"
+    folder = runs / COMMAND / f"{run.name if run else re.sub('[ /]', '-', name)}-{split}-{secrets.token_hex(2)}"
     evaluation = Evaluation(name, run, data.root, split, probed, modality, found, folder)
     _save(evaluation, train_split, data)
     return evaluation
