@@ -1,0 +1,71 @@
+"""Promises of help and start: nothing heavy is imported, and it takes no time."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "timm", "torchvision", "cv2", "scipy", "safetensors")
+MOST_CPU_S = 0.3
+RUNS = 3  # the best counts: other programs make a machine slower, none makes it faster
+PROGRAM = """
+import sys
+sys.argv = ["xmodal", *sys.argv[1:]]
+from xmodal_cli.__main__ import main
+try:
+    main()
+except SystemExit as done:
+    assert not done.code, done.code
+print("\\nLOADED", *sorted(name for name in sys.modules if "." not in name))
+"""
+COMMANDS = {
+    "bare": [],
+    "help": ["--help"],
+    "version": ["--version"],
+    "distill": ["distill", "--help"],
+    "evaluate": ["evaluate", "--help"],
+    "prepare": ["prepare", "folder", "--help"],
+    "cache": ["cache", "--help"],
+    "doctor": ["doctor", "--help"],
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_imports_nothing_heavy(name: str) -> None:
+    output = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *COMMANDS[name]], capture_output=True, text=True, check=True
+    ).stdout
+    shown, _, loaded = output.partition("\nLOADED")
+    assert shown.strip()
+    assert not set(HEAVY) & set(loaded.split())
+    assert "xmodal_cli" in loaded
+
+
+@pytest.mark.parametrize("name", ["bare", "help", "distill"])
+def test_help_takes_little_cpu_time(name: str) -> None:
+    assert min(cpu_seconds(COMMANDS[name]) for _ in range(RUNS)) <= MOST_CPU_S
+
+
+def cpu_seconds(arguments: list[str]) -> float:
+    """CPU time of one call of the command line, start of Python included."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-m", "xmodal_cli", *arguments], capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_bare_command_maps_the_way_from_images_to_figures() -> None:
+    shown = subprocess.run([sys.executable, "-m", "xmodal_cli"], capture_output=True, text=True, check=True).stdout
+    assert [word for word in ("prepare folder", "prepare check", "distill", "evaluate") if word not in shown] == []
+
+
+@pytest.mark.parametrize("name", ["distill", "evaluate", "prepare"])
+def test_help_ends_with_examples(name: str) -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "xmodal_cli", *COMMANDS[name]], capture_output=True, text=True, check=True
+    ).stdout
+    assert "Examples:" in shown
+    assert f"xmodal {name}" in shown.split("Examples:")[1]
