@@ -21,7 +21,7 @@ from torchvision.ops import roi_align
 
 from xmodal_cli.data.pairs import Pairs
 from xmodal_cli.data.prepared import PreparedData
-from xmodal_cli.errors import DataError
+from xmodal_cli.errors import DataError, SettingsError
 from xmodal_cli.metrics.results import ProbeResult, SeedScore
 from xmodal_cli.models.backbones import Backbone
 from xmodal_cli.models.grid import Grid
@@ -88,18 +88,33 @@ def probe(
         watch: told how many images have been seen.
 
     Raises:
-        DataError: a split has no annotated boxes, or both splits are the same.
+        SettingsError: the two splits share images.
+        DataError: a split has no annotated boxes.
     """
-    if split == train_split:
-        raise DataError(f"The probe learns from split {train_split!r} and cannot be scored on it.", "Use --split val.")
+    _check_apart(data, split, train_split)
     extract = _Extractor(backbone, layer, data, modality, device or torch.device("cpu"), precision, watch)
     learned, scored = extract(train_split), extract(split)
     return score(learned, scored, data.classes)
 
 
 def probe_geometry(data: PreparedData, *, split: str, train_split: str = "train") -> ProbeResult:
-    """The control without any image: the classifier sees each box's place, size and shape, and nothing else."""
+    """The control without any image: the classifier sees each box's place, size and shape, and nothing else.
+
+    Args and errors as in `probe`.
+    """
+    _check_apart(data, split, train_split)
     return score(_geometry(data, train_split), _geometry(data, split), data.classes)
+
+
+def _check_apart(data: PreparedData, split: str, train_split: str) -> None:
+    """What was learned from cannot be scored."""
+    shared = set(data.ids(split)) & set(data.ids(train_split))
+    if shared:
+        raise SettingsError(
+            f"The probe learns from split {train_split!r}, which has {len(shared)} images of split {split!r}: they "
+            "cannot be scored.",
+            "Use --train-split train --split val.",
+        )
 
 
 def score(learned: RegionFeatures, scored: RegionFeatures, classes: tuple[str, ...], seeds: int = SEEDS) -> ProbeResult:
