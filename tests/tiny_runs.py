@@ -12,6 +12,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
@@ -19,6 +20,7 @@ from torch import Tensor
 from xmodal_cli.data.images import write_png
 from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.datasets.folder import FolderSettings, prepare_folder
+from xmodal_cli.transfer.distill import COMMAND, Watchers, distill
 from xmodal_cli.transfer.settings import DistillSettings
 
 HEIGHT, WIDTH = 48, 64
@@ -112,6 +114,23 @@ def words(data: PreparedData | Path, runs: Path, name: str, **changes: Any) -> l
         for each in value if isinstance(value, tuple) else (value,):
             line += [f"--{option.replace('_', '-')}", str(each)]
     return line
+
+
+CUT_SHORT: dict[str, Any] = {"iterations": 24, "checkpoint_every": 5}
+
+
+def cut_short(data: PreparedData, runs: Path, **changes: Any) -> Path:
+    """A run of 24 steps that ended at step 10, after its checkpoint of step 5, as if its process had been killed."""
+
+    class Killed(BaseException):
+        pass
+
+    def kill(progress: object) -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        distill(settings(data, **CUT_SHORT, **changes), runs=runs, name="cut", watchers=Watchers(training=kill))
+    return runs / COMMAND / "cut"
 
 
 def start(arguments: list[str], cache: Path, **options: Any) -> subprocess.Popen[str]:

@@ -12,7 +12,7 @@ import torch
 import torchvision
 import yaml
 from safetensors.torch import load_file
-from tiny_runs import assert_same_student, settings, steps_in_metrics, student
+from tiny_runs import CUT_SHORT, assert_same_student, cut_short, settings, steps_in_metrics, student
 
 from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.errors import DataError, DivergedError, SettingsError
@@ -191,32 +191,17 @@ def test_resuming_a_finished_run_says_so_and_changes_nothing(run: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
-def interrupted(data: PreparedData, runs: Path, **changes: Any) -> Path:
-    """A run that ended after its first checkpoint, as if its process had been killed."""
-
-    class Killed(BaseException):
-        pass
-
-    def kill(progress: object) -> None:
-        raise Killed
-
-    chosen = settings(data, iterations=24, checkpoint_every=5, **changes)
-    with pytest.raises(Killed):
-        distill(chosen, runs=runs, name="cut", watchers=Watchers(training=kill))
-    return runs / "distill" / "cut"
-
-
 def test_resume_equals_uninterrupted_run(tiny_data: PreparedData, tmp_path: Path) -> None:
-    cut = interrupted(tiny_data, tmp_path)
+    cut = cut_short(tiny_data, tmp_path)
     assert not RunFolder(cut, "distill").finished
     resume(cut)
-    whole = distill(settings(tiny_data, iterations=24, checkpoint_every=5), runs=tmp_path / "whole")
+    whole = distill(settings(tiny_data, **CUT_SHORT), runs=tmp_path / "whole")
     assert_same_student(cut, whole.run)
     assert steps_in_metrics(cut) == steps_in_metrics(whole.run) == [10, 20, 24]
 
 
 def test_torn_last_line_of_the_metrics_is_dropped(tiny_data: PreparedData, tmp_path: Path) -> None:
-    cut = interrupted(tiny_data, tmp_path)
+    cut = cut_short(tiny_data, tmp_path)
     with (cut / "metrics.jsonl").open("a") as handle:
         handle.write('{"phase": "train", "step": 12, "lo')
     resume(cut)
@@ -224,7 +209,7 @@ def test_torn_last_line_of_the_metrics_is_dropped(tiny_data: PreparedData, tmp_p
 
 
 def test_resume_refuses_data_that_changed_since(tiny_data: PreparedData, tmp_path: Path) -> None:
-    cut = interrupted(tiny_data, tmp_path)
+    cut = cut_short(tiny_data, tmp_path)
     config = yaml.safe_load((cut / "config.yaml").read_text())
     config["data"]["hash"] = "0" * 64
     (cut / "config.yaml").write_text(yaml.safe_dump(config))
@@ -267,7 +252,7 @@ def test_finished_student_can_start_a_new_run(run: Path, tiny_data: PreparedData
 def test_resume_refuses_another_teacher(tiny_data: PreparedData, tmp_path: Path) -> None:
     weights = tmp_path / "teacher.pth"
     torch.save(torchvision.models.squeezenet1_1().state_dict(), weights)
-    cut = interrupted(tiny_data, tmp_path, teacher_weights=str(weights))
+    cut = cut_short(tiny_data, tmp_path, teacher_weights=str(weights))
     torch.save(torchvision.models.squeezenet1_1().state_dict(), weights)
     with pytest.raises(DataError, match="weights"):
         resume(cut)

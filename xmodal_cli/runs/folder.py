@@ -32,7 +32,12 @@ CONFIG, ENVIRONMENT, METRICS, LOG, CARD, LOCK = (
     "card.json",
     ".lock",
 )
-LATEST = "latest"
+LATEST, CHECKPOINTS = "latest", "checkpoints"
+NOT_YET_A_RUN = (
+    LOCK,
+    CHECKPOINTS,
+    ENVIRONMENT,
+)  # all there is where a run was stopped before its settings were written
 REPORTED_PACKAGES = ("torch", "torchvision", "timm", "numpy", "opencv-python", "safetensors", "typer")
 
 
@@ -52,7 +57,7 @@ class RunFolder:
     @property
     def checkpoints(self) -> Path:
         """The folder of checkpoints."""
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
     @property
     def finished(self) -> bool:
@@ -167,7 +172,7 @@ def create(root: Path, command: str, name: str | None, *, default_name: str, ove
     if name is None:
         name = f"{default_name}-{datetime.date.today():%Y%m%d}-{secrets.token_hex(2)}"
     run = RunFolder(root / command / name, command)
-    if run.path.exists() and any(entry.name != LOCK for entry in run.path.iterdir()) and not overwrite:
+    if run.path.exists() and any(entry.name not in NOT_YET_A_RUN for entry in run.path.iterdir()) and not overwrite:
         raise SettingsError(
             f"The run folder {run.path} is not empty.",
             f"Continue that run with `{run.resume()}`, or replace it with --overwrite.",
