@@ -33,11 +33,7 @@ CONFIG, ENVIRONMENT, METRICS, LOG, CARD, LOCK = (
     ".lock",
 )
 LATEST, CHECKPOINTS = "latest", "checkpoints"
-NOT_YET_A_RUN = (
-    LOCK,
-    CHECKPOINTS,
-    ENVIRONMENT,
-)  # all there is where a run was stopped before its settings were written
+NOT_YET_A_RUN = (LOCK, CHECKPOINTS, ENVIRONMENT)  # what a run has before its settings are written
 REPORTED_PACKAGES = ("torch", "torchvision", "timm", "numpy", "opencv-python", "safetensors", "typer")
 
 
