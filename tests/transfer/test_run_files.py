@@ -266,6 +266,21 @@ def test_unknown_settings_are_refused_with_the_closest(tmp_path: Path) -> None:
     assert "'iterations'" in str(caught.value.hint)
 
 
+def test_numbers_in_a_file_may_be_written_as_people_write_them(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("lr: 1e-4\ncrop: 1\niterations: 30\nwarmup: null\ntransfer: pool5\n")
+    found = DistillSettings.from_dict({"data": "x", **from_file(tmp_path / "mine.yaml")})
+    assert (found.lr, found.crop, found.iterations, found.warmup, found.transfer) == (1e-4, 1.0, 30, None, ("pool5",))
+
+
+@pytest.mark.parametrize(
+    "line", ["lr: fast", "iterations: 2.5", "iterations: many", "flip: 3", "loss: 2", "transfer: [1]", "lr: [1]"]
+)
+def test_values_of_the_wrong_kind_are_refused_by_name(line: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(line)
+    with pytest.raises(SettingsError, match=line.split(":")[0]):
+        DistillSettings.from_dict({"data": "x", **from_file(tmp_path / "mine.yaml")})
+
+
 @pytest.mark.parametrize("content", ["[1, 2]", "a: [", "", "just words"])
 def test_settings_file_that_is_no_mapping_is_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text(content)

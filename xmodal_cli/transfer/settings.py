@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -90,19 +90,54 @@ class DistillSettings:
         """Settings from plain values.
 
         Raises:
-            SettingsError: a key is unknown; the closest one and its default are named.
+            SettingsError: a key is unknown (the closest one is named), or a value is of the wrong kind.
+
+        Example:
+            >>> DistillSettings.from_dict({"data": "x", "lr": "1e-4"}).lr
+            0.0001
         """
         known = {field.name: field.default for field in fields(cls)}
         unknown = [key for key in values if key not in known]
         if unknown:
             near = " ".join(closest(key, known) for key in unknown).strip()
             raise SettingsError(f"Unknown setting{'s' * (len(unknown) > 1)}: {', '.join(unknown)}.", near or None)
-        return cls(**{**values, "transfer": tuple(values.get("transfer") or ())})
+        hints = get_type_hints(cls)
+        kept = {name: _of_kind(value, hints[name]) for name, value in values.items()}
+        wrong = [f"{name} is {values[name]!r}, expected {_kind(hints[name])}" for name in kept if kept[name] is _WRONG]
+        if wrong:
+            raise SettingsError(f"{'; '.join(wrong)}.", "Write lines like `lr: 0.001`.")
+        return cls(**kept)
 
     def fit_settings(self) -> FitSettings:
         """The part that the training loop reads, once everything is resolved."""
         shared = {field.name: getattr(self, field.name) for field in fields(FitSettings) if hasattr(self, field.name)}
         return FitSettings(**shared)
+
+
+_WRONG = object()  # stands for a value that is not of its setting's kind
+
+
+def _of_kind(value: Any, kind: Any) -> Any:
+    """A plain value as the type that a setting has, or `_WRONG`; YAML reads 1e-3, without a point, as text."""
+    kinds = get_args(kind) or (kind,)
+    if get_origin(kind) is tuple:
+        texts = [value] if isinstance(value, str) else value or ()
+        return tuple(texts) if all(isinstance(text, str) for text in texts) else _WRONG
+    if value is None or isinstance(value, bool):
+        return value if type(value) in kinds else _WRONG
+    if float in kinds:
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            return _WRONG
+    return value if isinstance(value, kinds) else _WRONG
+
+
+def _kind(kind: Any) -> str:
+    """A type in words."""
+    names = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}
+    kinds = get_args(kind) or (kind,)
+    return "a list of texts" if get_origin(kind) is tuple else next(names[each] for each in kinds if each in names)
 
 
 # `small` trains on two CPU cores in minutes. `paper` is Caffe's recipe as far as it is known: the student's definition
