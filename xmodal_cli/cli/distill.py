@@ -58,7 +58,8 @@ def distill_command(
         str | None, _option("auto (short side 224), a short side, or HEIGHTxWIDTH. [default: auto]", IMAGES)
     ] = None,
     crop: Annotated[
-        float | None, _option("Smallest share of an image that a random window may have; 1: whole images.", IMAGES)
+        float | None,
+        _option("Smallest share of an image that a window may have; 1: whole images. [default: 0.5]", IMAGES),
     ] = None,
     flip: Annotated[
         bool | None, _option("Mirror half of the pairs. [default: flip]", IMAGES, "--flip/--no-flip")
@@ -72,17 +73,17 @@ def distill_command(
     ] = None,
     loss: Annotated[str | None, _option("l2, logistic, cosine or smooth-l1. [default: l2]", LOSS)] = None,
     normalise: Annotated[
-        str | None, _option("Teacher's features: channel, scale or none. [default: channel]", LOSS)
+        str | None, _option("Teacher's features: channel, scale or none. [default: scale]", LOSS)
     ] = None,
     cache: Annotated[str | None, _option("Teacher features on disk: auto, on or off. [default: auto]", LOSS)] = None,
     preset: Annotated[str | None, _option("small (minutes on a CPU) or paper.", TRAINING)] = None,
     iterations: Annotated[int | None, _option("Steps in all.", TRAINING)] = None,
     epochs: Annotated[
-        float | None, _option("Passes over the pairs, where --iterations is not given.", TRAINING)
+        float | None, _option("Passes over the pairs, where --iterations is not given. [default: 60]", TRAINING)
     ] = None,
-    batch_size: Annotated[int | None, _option("Pairs per step.", TRAINING)] = None,
+    batch_size: Annotated[int | None, _option("Pairs per step. [default: 8]", TRAINING)] = None,
     optimiser: Annotated[str | None, _option("adamw or sgd. [default: adamw]", TRAINING)] = None,
-    lr: Annotated[float | None, _option("Highest learning rate.", TRAINING)] = None,
+    lr: Annotated[float | None, _option("Highest learning rate. [default: 0.001]", TRAINING)] = None,
     weight_decay: Annotated[float | None, _option("Of weights; biases have none.", TRAINING)] = None,
     schedule: Annotated[str | None, _option("cosine, step or constant. [default: cosine]", TRAINING)] = None,
     warmup: Annotated[int | None, _option("Steps of rising rate. [default: 5 % of all]", TRAINING)] = None,

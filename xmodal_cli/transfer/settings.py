@@ -53,7 +53,7 @@ class DistillSettings:
     stem: str = "mean"
     transfer: tuple[str, ...] = ()
     loss: str = "l2"
-    normalise: str = "channel"
+    normalise: str = "scale"
     size: str = "auto"
     crop: float = 0.5
     flip: bool = True
@@ -61,7 +61,7 @@ class DistillSettings:
     shuffle_pairs: bool = False
     epochs: float = 60
     iterations: int | None = None
-    batch_size: int = 16
+    batch_size: int = 8
     optimiser: str = "adamw"
     lr: float = 1e-3
     weight_decay: float = 1e-4
@@ -155,7 +155,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "bias_lr": 2.0,
         "schedule": "step",
         "lr_step": 30_000,
-        "normalise": "scale",
         "crop": 1.0,
         "warmup": 0,
     },
