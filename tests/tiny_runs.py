@@ -43,6 +43,8 @@ OPTIONS: dict[str, Any] = {
     "device": "cpu",
     "threads": 1,
     "workers": 0,
+    "normalise": "channel",
+    "lr": 0.001,
     "crop": 1.0,
     "cache": "off",
     "checkpoint_every": 1,

@@ -327,11 +327,11 @@ def test_config_of_a_run_reproduces_it(tiny_data: PreparedData, tmp_path: Path) 
 def test_options_win_over_the_file_and_the_file_over_the_preset(
     tiny_data: PreparedData, tmp_path: Path, capsys: Captured
 ) -> None:
-    (tmp_path / "mine.yaml").write_text("lr: 0.25\nweight_decay: 0.125\n")
+    (tmp_path / "mine.yaml").write_text("momentum: 0.25\nweight_decay: 0.125\n")
     line = words(tiny_data, tmp_path, "x", weight_decay="0.5")
     assert xmodal([*line, "--config", str(tmp_path / "mine.yaml"), "--preset", "paper", "--dry-run", "--json"]) == 0
     used = json.loads(capsys.readouterr().out)["results"]["settings"]
-    assert (used["lr"], used["weight_decay"], used["bias_lr"]) == (0.25, 0.5, 2.0)
+    assert (used["momentum"], used["weight_decay"], used["bias_lr"]) == (0.25, 0.5, 2.0)
 
 
 def test_unknown_key_in_the_file_and_unknown_preset_are_refused(
