@@ -1,4 +1,4 @@
-"""Any kind of network teaches any other: two steps of a transfer for every pair, at a size that is no multiple of 32."""
+"""Any kind of network teaches any other: two steps for every pair, at a size that is no multiple of 32."""
 
 from __future__ import annotations
 
