@@ -8,11 +8,11 @@ from pathlib import Path
 # Tests run side by side (pytest-xdist), one thread each; set before torch is imported, and inherited by processes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import hypothesis  # noqa: E402
-import pytest  # noqa: E402
-from tiny_runs import make_tiny_data  # noqa: E402
+import hypothesis
+import pytest
+from tiny_runs import make_tiny_data
 
-from xmodal_cli.data.prepared import PreparedData  # noqa: E402
+from xmodal_cli.data.prepared import PreparedData
 
 # No time limit per example (machines are shared), and the same examples every time (a failure can be repeated).
 hypothesis.settings.register_profile("calm", deadline=None, derandomize=True)
