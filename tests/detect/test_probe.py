@@ -11,9 +11,10 @@ import torch
 from tiny_runs import HEIGHT, WIDTH, settings
 
 from xmodal_cli.data.prepared import PreparedData
+from xmodal_cli.data.transforms import short_side_to
 from xmodal_cli.detect import evaluation, probe
 from xmodal_cli.detect.evaluation import Baseline, evaluate_probe
-from xmodal_cli.detect.probe import RegionFeatures, annotated_boxes, probe_geometry, probe_size, score
+from xmodal_cli.detect.probe import SHORT_SIDE, RegionFeatures, annotated_boxes, probe_geometry, score
 from xmodal_cli.errors import SettingsError
 from xmodal_cli.models.backbones import build
 from xmodal_cli.models.grid import Grid
@@ -37,7 +38,7 @@ def regions(count: int, seed: int, *, telling: bool) -> RegionFeatures:
 def test_protocol_is_the_one_that_figures_are_compared_by() -> None:
     assert (probe.SHORT_SIDE, probe.GRID, probe.HIDDEN, probe.DROPOUT) == (224, 3, 256, 0.5)
     assert (probe.LEARNING_RATE, probe.WEIGHT_DECAY, probe.EPOCHS, probe.BATCH, probe.SEEDS) == (1e-3, 1e-2, 15, 64, 3)
-    assert probe_size((425, 560)) == (224, 296)
+    assert short_side_to(SHORT_SIDE, (425, 560)) == (224, 296)
 
 
 def test_features_that_tell_the_class_score_nearly_all() -> None:

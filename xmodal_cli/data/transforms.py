@@ -69,6 +69,21 @@ def generator(seed: int, *key: int | str) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(int.from_bytes(digest[:16], "little")))
 
 
+def short_side_to(short_side_px: int, image_hw: tuple[int, int]) -> tuple[int, int]:
+    """The size of an image when its short side is so many pixels and its long side a multiple of 8.
+
+    Example:
+        >>> short_side_to(224, (425, 560))
+        (224, 296)
+    """
+    scale = short_side_px / min(image_hw)
+    height, width = (
+        short_side_px if side == min(image_hw) else max(SIZE_STEP, round(side * scale / SIZE_STEP) * SIZE_STEP)
+        for side in image_hw
+    )
+    return height, width
+
+
 def whole_image(image_hw: tuple[int, int], size_hw: tuple[int, int], *, flipped: bool = False) -> Draw:
     """The largest centred window with the shape of `size_hw`: all of the image when the shapes agree.
 
@@ -195,4 +210,5 @@ def _window(left: float, top: float, width: float, height: float, size_hw: tuple
     return Draw(left, top, min(left + width, 1.0), min(top + height, 1.0), size_hw, flipped)
 
 
+SIZE_STEP = 8  # px: long sides are multiples of it
 SHAPE_TOLERANCE = 0.04  # sizes are rounded to multiples of 8, at most 4 px in 224 beyond the image's own shape

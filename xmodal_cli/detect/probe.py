@@ -21,6 +21,7 @@ from torchvision.ops import roi_align
 
 from xmodal_cli.data.pairs import Pairs
 from xmodal_cli.data.prepared import PreparedData
+from xmodal_cli.data.transforms import short_side_to
 from xmodal_cli.errors import DataError, SettingsError
 from xmodal_cli.metrics.results import ProbeResult, SeedScore
 from xmodal_cli.models.backbones import Backbone
@@ -29,7 +30,6 @@ from xmodal_cli.models.layers import Tapped, grid
 from xmodal_cli.runs.device import autocast
 
 SHORT_SIDE = 224  # px; NYUD2's 425 x 560 becomes 224 x 296 with the long side a multiple of 8
-SIDE_STEP = 8  # px
 GRID = 3  # RoIAlign output cells per side
 HIDDEN, DROPOUT = 256, 0.5
 LEARNING_RATE, WEIGHT_DECAY, EPOCHS, BATCH = 1e-3, 1e-2, 15, 64
@@ -249,23 +249,8 @@ def _by_size(data: PreparedData, names: list[str]) -> dict[tuple[int, int], list
     """Images grouped by the size at which the probe sees them."""
     groups: dict[tuple[int, int], list[str]] = {}
     for name in names:
-        groups.setdefault(probe_size(data.size_hw(name)), []).append(name)
+        groups.setdefault(short_side_to(SHORT_SIDE, data.size_hw(name)), []).append(name)
     return groups
-
-
-def probe_size(image_hw: tuple[int, int]) -> tuple[int, int]:
-    """The size at which the probe sees an image.
-
-    Example:
-        >>> probe_size((425, 560))
-        (224, 296)
-    """
-    scale = SHORT_SIDE / min(image_hw)
-    height, width = (
-        SHORT_SIDE if side == min(image_hw) else max(SIDE_STEP, round(side * scale / SIDE_STEP) * SIDE_STEP)
-        for side in image_hw
-    )
-    return height, width
 
 
 def _geometry(data: PreparedData, split: str) -> RegionFeatures:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from xmodal_cli.data.prepared import PreparedData
+from xmodal_cli.data.transforms import SIZE_STEP, short_side_to
 from xmodal_cli.errors import SettingsError, closest
 from xmodal_cli.runs import processes
 from xmodal_cli.runs.device import available_cpus, resolve_device, resolve_precision, resolve_threads
@@ -21,7 +22,6 @@ from xmodal_cli.transfer.points import TransferPoint, parse
 from xmodal_cli.transfer.settings import CACHE_MODES, DistillSettings, absolute
 
 SHORT_SIDE = 224  # px: what most ImageNet networks were trained at
-SIZE_STEP = 8  # px: `auto` sizes are multiples of it
 HELD_OUT_SHARE, HELD_OUT_MOST = 0.1, 512  # of the split, to watch explained variance
 WARMUP_SHARE = 0.05
 EVALUATIONS = 12  # per run
@@ -160,12 +160,7 @@ def parse_size(text: str, image_hw: tuple[int, int]) -> tuple[int, int]:
     if match and match[2]:
         size = int(match[1]), int(match[2])
     else:
-        short = int(match[1]) if match else SHORT_SIDE
-        scale = short / min(image_hw)
-        size = tuple(  # type: ignore[assignment]
-            short if side == min(image_hw) else max(SIZE_STEP, round(side * scale / SIZE_STEP) * SIZE_STEP)
-            for side in image_hw
-        )
+        size = short_side_to(int(match[1]) if match else SHORT_SIDE, image_hw)
     if min(size) < SIZE_STEP:
         raise SettingsError(f"--size {text} is too small for a network: at least {SIZE_STEP} px a side.")
     return size
