@@ -222,3 +222,14 @@ def test_shuffled_pairs_stay_shuffled_with_a_cache(tiny_data: PreparedData) -> N
     for index in range(5):
         assert torch.equal(shuffled[0, index]["teacher/0"], paired[0, index]["teacher/0"])
         assert not torch.equal(shuffled[0, index]["disparity"], paired[0, index]["disparity"])
+
+
+def test_a_cache_in_use_is_shared_and_not_removed(tiny_data: PreparedData) -> None:
+    plan = build(settings(tiny_data, cache="on"))
+    first, second = filled(plan), filled(plan)  # neither waits for the other
+    assert not feature_cache.remove(first.path)
+    assert second.read(0, 0, flipped=False).shape == first.read(0, 0, flipped=False).shape
+    path = first.path
+    del first, second
+    assert feature_cache.remove(path)
+    assert not path.exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -56,11 +57,10 @@ def prune_command(
     if not everything and older_than is None:
         raise SettingsError("Nothing was chosen.", "Say --older-than DAYS or --all.")
     limit = time.time() - (older_than or 0) * DAY_S
-    gone = [entry for entry in entries() if everything or entry["used"] < limit]
-    if not dry_run:
-        for entry in gone:
-            remove(entry["path"])
+    chosen = [entry for entry in entries() if everything or entry["used"] < limit]
+    gone = chosen if dry_run else [entry for entry in chosen if remove(Path(entry["path"]))]
     size = sum(entry["bytes"] for entry in gone)
     verb = "would remove" if dry_run else "removed"
-    out.result({"removed": gone, "bytes": size, "dry_run": dry_run})
-    out.say(f"{verb} {len(gone)} caches, {size / 1e6:.0f} MB")
+    in_use = len(chosen) - len(gone)
+    out.result({"removed": gone, "in_use": in_use, "bytes": size, "dry_run": dry_run})
+    out.say(f"{verb} {len(gone)} caches, {size / 1e6:.0f} MB{f'; {in_use} in use were left' if in_use else ''}")

@@ -18,7 +18,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import platformdirs
@@ -117,14 +117,16 @@ class FeatureCache:
     Args:
         path: its folder.
         plan: what it holds.
+        lock: keeps `cache prune` away while it is held.
     """
 
-    def __init__(self, path: Path, plan: CachePlan) -> None:
+    def __init__(self, path: Path, plan: CachePlan, lock: IO[str] | None = None) -> None:
         self.path, self.plan = path, plan
+        self._lock = lock
         self._maps: list[NDArray[np.float16]] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_maps": None}  # a worker process maps the files itself
+        return {**self.__dict__, "_maps": None, "_lock": None}  # a worker process maps the files itself
 
     @property
     def maps(self) -> list[NDArray[np.float16]]:
@@ -149,15 +151,18 @@ def open_or_fill(
     """
     path = root() / plan.key
     path.mkdir(parents=True, exist_ok=True)
-    with (path / LOCK).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    lock = (path / LOCK).open("w")
+    fcntl.flock(lock, fcntl.LOCK_SH)  # many runs may read one cache
+    if _filled(path) < plan.images:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one fills it; whoever waited finds it filled
         done = _filled(path)
         if done < plan.images:
             files.remove_parts(path)
             _check_disk(path, plan)
             _fill(path, plan, teacher, data, source, done, watch)
+        fcntl.flock(lock, fcntl.LOCK_SH)
     os.utime(path / FILLED)  # `cache list` shows when it was last used
-    return FeatureCache(path, plan)
+    return FeatureCache(path, plan, lock)
 
 
 def _fill(
@@ -282,9 +287,19 @@ def cut_map(whole: NDArray[np.float16], window: Draw, grid: Grid) -> NDArray[np.
     return whole[:, rows, columns]
 
 
-def remove(path: Path) -> None:
-    """Remove one cache's folder."""
-    shutil.rmtree(path)
+def remove(path: Path) -> bool:
+    """Remove one cache's folder, unless a run is using it.
+
+    Returns:
+        Whether it was removed.
+    """
+    with (path / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        shutil.rmtree(path)
+    return True
 
 
 def entries() -> list[dict[str, Any]]:
