@@ -9,9 +9,10 @@ import signal
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import xmodal_cli
 from xmodal_cli.cli.output import out
@@ -37,8 +38,17 @@ xmodal carries supervision from images with labels (RGB) to paired images withou
 Add --help to any of them for options and examples.\
 """
 
+
+class _InOrder(TyperGroup):
+    """A group that lists its commands in the order of the work, not groups last."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [name for name in COMMANDS if name in self.commands]
+
+
 app = typer.Typer(
     name="xmodal",
+    cls=_InOrder,
     help=xmodal_cli.__doc__.splitlines()[0] if xmodal_cli.__doc__ else "",
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 import typer
+from typer.core import TyperCommand
 
 from xmodal_cli.cli.output import out
 from xmodal_cli.errors import Interrupted
@@ -19,6 +20,7 @@ from xmodal_cli.errors import Interrupted
 Function = TypeVar("Function", bound=Callable[..., None])
 
 OUTPUT_PANEL = "Output"
+EXAMPLE_WIDTH = 80  # columns of a plain terminal
 
 JsonOption = Annotated[
     bool,
@@ -58,13 +60,42 @@ def command(app: typer.Typer, name: str, *, examples: str, path: str | None = No
         parameters = [*signature.parameters.values(), *extra]
         call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         call.__annotations__ = {p.name: p.annotation for p in parameters}
-        app.command(name, epilog=_epilog(examples))(call)
+        app.command(name, cls=_WithExamples, epilog=_epilog(examples))(call)
         return function
 
     return register
 
 
+class _WithExamples(TyperCommand):
+    """A command whose help ends with its epilog as it stands: Typer would pad and wrap lines that are to be copied."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        examples, self.epilog = self.epilog, None
+        super().format_help(ctx, formatter)
+        self.epilog = examples
+        formatter.write(examples)
+
+
 def _epilog(examples: str) -> str:
-    """Example lines as Typer shows them: a heading and one paragraph a line."""
+    """Example lines under a heading, long ones broken where a shell takes them up again."""
     lines = [line.strip() for line in examples.strip().splitlines() if line.strip()]
-    return "\n\n".join(["Examples:", *(f"  {line}" for line in lines)])
+    return "\n".join(["Examples:", *(_broken(f"  {line}") for line in lines)])
+
+
+def _broken(line: str) -> str:
+    r"""A command line in rows that fit a terminal, broken before options.
+
+    Example:
+        >>> print(_broken("xmodal distill " + "--teacher vgg16 " * 5).rstrip())
+        xmodal distill --teacher vgg16 --teacher vgg16 --teacher vgg16 \
+              --teacher vgg16 --teacher vgg16
+    """
+    first, *options = line.split(" --")
+    rows = [first]
+    for option in options:
+        if len(f"{rows[-1]} --{option} \\") > EXAMPLE_WIDTH:
+            rows[-1] += " \\"
+            rows.append(f"      --{option}")
+        else:
+            rows[-1] += f" --{option}"
+    return "\n".join(rows)
