@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -147,7 +143,7 @@ def check_command(
     from xmodal_cli.pictures.contact_sheet import write_contact_sheet
 
     prepared = PreparedData.open(data)
-    with _stoppable(), counting("pairs checked") as progress:
+    with counting("pairs checked") as progress:
         report = check(prepared, progress, _workers(workers))
     drawn = write_contact_sheet(prepared, sheet or data / SHEET, pairs)
     _show_check(report, drawn)
@@ -162,7 +158,7 @@ def _prepare(settings: FolderSettings) -> FolderReport:
     from xmodal_cli.datasets.folder import prepare_folder
 
     try:
-        with _stoppable(), counting("pairs prepared") as progress:
+        with counting("pairs prepared") as progress:
             return prepare_folder(settings, progress)
     except KeyboardInterrupt:
         out.say("Interrupted. What is finished is kept; run the same command again to go on.")
@@ -239,20 +235,3 @@ def _workers(text: str) -> int | None:
     if not text.isdecimal() or int(text) < 1:
         raise SettingsError(f"--workers takes auto or a number above 0; found '{text}'.")
     return int(text)
-
-
-@contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """Within the block SIGTERM interrupts like Ctrl-C."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
