@@ -76,7 +76,7 @@ def distill_command(
         str | None, _option("Teacher's features: channel, scale or none. [default: scale]", LOSS)
     ] = None,
     cache: Annotated[str | None, _option("Teacher features on disk: auto, on or off. [default: auto]", LOSS)] = None,
-    preset: Annotated[str | None, _option("small (minutes on a CPU) or paper.", TRAINING)] = None,
+    preset: Annotated[str | None, _option("small (the defaults) or paper.", TRAINING)] = None,
     iterations: Annotated[int | None, _option("Steps in all.", TRAINING)] = None,
     epochs: Annotated[
         float | None, _option("Passes over the pairs, where --iterations is not given. [default: 60]", TRAINING)
@@ -84,10 +84,10 @@ def distill_command(
     batch_size: Annotated[int | None, _option("Pairs per step. [default: 8]", TRAINING)] = None,
     optimiser: Annotated[str | None, _option("adamw or sgd. [default: adamw]", TRAINING)] = None,
     lr: Annotated[float | None, _option("Highest learning rate. [default: 0.001]", TRAINING)] = None,
-    weight_decay: Annotated[float | None, _option("Of weights; biases have none.", TRAINING)] = None,
+    weight_decay: Annotated[float | None, _option("Of weights; biases have none. [default: 0.0001]", TRAINING)] = None,
     schedule: Annotated[str | None, _option("cosine, step or constant. [default: cosine]", TRAINING)] = None,
     warmup: Annotated[int | None, _option("Steps of rising rate. [default: 5 % of all]", TRAINING)] = None,
-    clip_norm: Annotated[float | None, _option("Largest gradient norm; 0: any.", TRAINING)] = None,
+    clip_norm: Annotated[float | None, _option("Largest gradient norm; 0: any. [default: 0]", TRAINING)] = None,
     seed: Annotated[int | None, _option("Of every random draw. [default: 0]", TRAINING)] = None,
     precision: Annotated[str | None, _option("auto, bf16, fp16 or fp32. [default: auto]", MACHINE)] = None,
     device: Annotated[str | None, _option("auto, cpu, cuda or cuda:N. [default: auto]", MACHINE)] = None,

@@ -48,7 +48,9 @@ def evaluate_command(
     backbone: Annotated[str | None, typer.Option("--backbone", help="Network of a baseline.")] = None,
     weights: Annotated[Path | None, typer.Option("--weights", help="Weights file of an imagenet baseline.")] = None,
     modality: Annotated[str | None, typer.Option("--modality", help="What a baseline sees. \\[default: hha]")] = None,
-    layer: Annotated[str | None, typer.Option("--layer", help="Layer that is probed.")] = None,
+    layer: Annotated[
+        str | None, typer.Option("--layer", help="Layer that is probed. \\[default: the last transferred, or pool5]")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of a random baseline.")] = 0,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",
@@ -73,6 +75,7 @@ def evaluate_command(
         chosen = data or evaluation.recorded_data(subject)
     else:
         subject = evaluation.Baseline(init, backbone, modality or DEFAULT_MODALITY, weights, layer, seed)
+        subject.check()
         chosen = data or Path(DEFAULT_DATA)
     with counting("images") as watch:
         result = evaluation.evaluate_probe(
