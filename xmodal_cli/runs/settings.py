@@ -66,7 +66,8 @@ class FitSettings:
             ['--iterations must be at least 1, not 0.']
         """
         found = []
-        for option in ("iterations", "batch_size", "checkpoint_every", "evaluate_every", "log_every", "threads"):
+        every = ("checkpoint_every", "evaluate_every", "log_every", "lr_step")
+        for option in ("iterations", "batch_size", *every, "threads"):
             if getattr(self, option) < 1:
                 found.append(f"--{option.replace('_', '-')} must be at least 1, not {getattr(self, option)}.")
         for option in ("weight_decay", "warmup", "clip_norm", "workers", "momentum"):

@@ -17,7 +17,7 @@ from xmodal_cli.runs.settings import FitSettings
 
 CACHE_MODES = ("auto", "off", "on")
 PATHS = ("data", "teacher_weights", "init")  # settings that may name a file; kept absolute
-HARMLESS = ("workers", "checkpoint_every", "evaluate_every", "log_every")  # may change when a run is resumed
+HARMLESS = ("workers", "checkpoint_every", "evaluate_every")  # may change when a run is resumed
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,8 @@ def preset_values(name: str | None) -> dict[str, Any]:
     if name is None:
         return {}
     if name not in PRESETS:
-        raise SettingsError(f"Unknown preset {name!r}.", f"Use one of {', '.join(PRESETS)}. {closest(name, PRESETS)}")
+        near = closest(name, PRESETS)
+        raise SettingsError(f"Unknown preset {name!r}.", near or f"Use one of {', '.join(PRESETS)}.")
     return dict(PRESETS[name])
 
 
