@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as packed
 from torch import Tensor
 
 from xmodal_cli import files
@@ -100,8 +101,7 @@ def save(path: Path, points: Sequence[FeatureStatistics]) -> None:
     for number, each in enumerate(points):
         scalars = torch.tensor([each.mean_norm, each.smallest], dtype=torch.float64)
         tensors |= {f"{number}.mean": each.mean, f"{number}.std": each.std, f"{number}.norm_and_smallest": scalars}
-    with files.replacing(path) as temporary:
-        save_file(tensors, temporary)
+    files.write_bytes(path, packed(tensors))
 
 
 def load(path: Path, points: int) -> list[FeatureStatistics]:
