@@ -106,7 +106,7 @@ class FolderReport:
             lines.append(("range", f"{self.range[0]:.0f} to {self.range[1]:.0f} become 0 to 255"))
         estimate = " (estimate)" if self.dry_run else ""
         lines.append(("size", f"{self.bytes / 1e6:.1f} MB{estimate}"))
-        lines.append(("time", f"{self.seconds:.1f} s with {self.workers} processes{estimate}"))
+        lines.append(("time", f"{self.seconds:.1f} s with {self.workers} process{'es' * (self.workers > 1)}{estimate}"))
         return lines
 
     def _depth_order(self) -> tuple[float, float, float]:

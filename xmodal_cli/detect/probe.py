@@ -231,7 +231,10 @@ def annotated_boxes(data: PreparedData, split: str) -> dict[str, Boxes]:
         if not each.crowd.all()
     }
     if not found:
-        raise DataError(f"Split {split!r} of {data.root} has no annotated boxes.", "Prepare it with --annotations.")
+        raise DataError(
+            f"Split {split!r} of {data.root} has no annotated boxes.",
+            "Boxes come from COCO files: xmodal prepare folder ... --annotations train=FILE --annotations val=FILE",
+        )
     return found
 
 
