@@ -16,6 +16,7 @@ from xmodal_cli.cli.options import (
     DeviceOption,
     PrecisionOption,
     RunsOption,
+    given_anew,
 )
 from xmodal_cli.cli.output import out, table
 from xmodal_cli.cli.progress import counting
@@ -72,7 +73,7 @@ def evaluate_command(
     subject: RunFolder | Baseline
     if init is None:
         subject = evaluation.find_run(run, runs)
-        chosen = data or evaluation.recorded_data(subject)
+        chosen = given_anew(data) or evaluation.recorded_data(subject)
     else:
         subject = evaluation.Baseline(init, backbone, modality or DEFAULT_MODALITY, weights, layer, seed)
         subject.check()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -20,3 +21,8 @@ DataOption = Annotated[
 RunsOption = Annotated[Path, typer.Option("--runs", help="Folder of all runs.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 PrecisionOption = Annotated[str, typer.Option("--precision", help="auto, bf16, fp16 or fp32.")]
+
+
+def given_anew(data: Path | None) -> Path | None:
+    """The data set named with `--data`; None where only the environment does, which yields to what a run recorded."""
+    return None if data is None or str(data) == os.environ.get(DATA_VARIABLE) else data
