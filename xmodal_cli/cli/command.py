@@ -29,7 +29,9 @@ JsonOption = Annotated[
 QuietOption = Annotated[
     bool, typer.Option("--quiet", "-q", help="Say nothing but results and errors.", rich_help_panel=OUTPUT_PANEL)
 ]
-VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Say more.", rich_help_panel=OUTPUT_PANEL)]
+VerboseOption = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Say more, e.g. every setting of a run.", rich_help_panel=OUTPUT_PANEL)
+]
 
 
 def command(app: typer.Typer, name: str, *, examples: str, path: str | None = None) -> Callable[[Function], Function]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +11,7 @@ from rich.markup import escape
 
 from xmodal_cli.cli.app import INTERRUPTED, app
 from xmodal_cli.cli.command import command
-from xmodal_cli.cli.options import DATA_VARIABLE, DEFAULT_DATA, DEFAULT_RUNS, DataOption, RunsOption
+from xmodal_cli.cli.options import DEFAULT_DATA, DEFAULT_RUNS, DataOption, RunsOption, given_anew
 from xmodal_cli.cli.output import out, table
 from xmodal_cli.cli.progress import TrainingScreen, duration
 
@@ -131,7 +130,7 @@ def distill_command(
         _report_rehearsal(transfer_steps.rehearse(_settings(given, preset, config)))
         return
     with TrainingScreen() as screen:
-        watchers = transfer_steps.Watchers(out.say, screen.downloading, screen.filling, screen.training)
+        watchers = transfer_steps.Watchers(out.say, screen.downloading, screen.filling, screen.training, out.detail)
         if resume is not None:
             result = transfer_steps.resume(resume, changes=_given_anew(given), watchers=watchers)
         else:
@@ -150,10 +149,9 @@ def _refuse_beginning(options: list[str]) -> None:
 
 def _given_anew(given: dict[str, Any]) -> dict[str, Any]:
     """Options given with `--resume`; the environment's data set is no option."""
-    values = _plain(given)
-    if values.get("data") == os.environ.get(DATA_VARIABLE):
-        values.pop("data", None)
-    return values
+    kept = {name: value for name, value in given.items() if name != "data"}
+    data = given_anew(given.get("data"))
+    return _plain(kept if data is None else given)
 
 
 def _plain(given: dict[str, Any]) -> dict[str, Any]:
@@ -178,6 +176,10 @@ def _settings(given: dict[str, Any], preset: str | None, config: Path | None) ->
 
 def _report(result: DistillResult) -> None:
     """What the transfer gave, and the next step."""
+    from xmodal_cli.runs.folder import open_run
+    from xmodal_cli.transfer.distill import saved_settings
+
+    settings = saved_settings(open_run(result.run))
     explained = result.explained_variance
     rows: list[list[object]] = [
         ["run", result.run],
@@ -185,7 +187,8 @@ def _report(result: DistillResult) -> None:
         ["explained variance", "nothing held out" if explained is None else f"{explained:.2%}"],
         ["time", duration(result.seconds)],
     ]
-    out.result(result, [table("transfer" if result.finished else "interrupted", ["", ""], rows)], runs=[result.run])
+    tables = [table("transfer" if result.finished else "interrupted", ["", ""], rows, left=2)]
+    out.result(result, tables, runs=[result.run], data=settings.data, split=settings.split)
     if not result.finished:
         out.say(f"Interrupted; the state is saved. Go on with: xmodal distill --resume {result.run}")
         raise typer.Exit(INTERRUPTED)
@@ -202,4 +205,6 @@ def _report_rehearsal(rehearsal: Rehearsal) -> None:
         ["memory", f"{rehearsal.memory_bytes / 1e9:.1f} GB"],
         ["teacher cache", f"{rehearsal.cache_bytes / 1e6:.0f} MB" if rehearsal.cache_bytes else "none"],
     ]
-    out.result(rehearsal, [table("dry run: nothing was written", ["", ""], rows)])
+    tables = [table("dry run: nothing was written", ["", ""], rows, left=2)]
+    out.result(rehearsal, tables, data=rehearsal.settings.data, split=rehearsal.settings.split)
+    out.next_step("the same command without --dry-run")

@@ -50,6 +50,7 @@ class Watchers:
     downloading: DownloadWatcher = lambda url, done, total: None
     filling: feature_cache.FillWatcher = lambda done, total: None
     training: Watcher = lambda progress: None
+    detail: Callable[[str], None] = lambda line: None
 
 
 @dataclass(frozen=True)
@@ -253,6 +254,9 @@ def _train_and_save(plan: Plan, run: RunFolder, watchers: Watchers) -> DistillRe
     """Measure the teacher, train the student, save it."""
     began = time.monotonic()
     watchers.say(f"run: {run.path}")
+    watchers.say(_decided(plan))
+    for name, value in plan.settings.to_dict().items():
+        watchers.detail(f"{name}: {value}")
     cache = _open_cache(plan, watchers) if plan.settings.cache == "on" else None
     task = _task(plan, _statistics(plan, run.path / STATISTICS, cache), watchers)
     settings = replace(plan.settings.fit_settings(), device=str(plan.teacher.device))
@@ -268,6 +272,16 @@ def _train_and_save(plan: Plan, run: RunFolder, watchers: Watchers) -> DistillRe
         explained_variance=result.metrics.get("explained_variance"),
         metrics=result.metrics,
         seconds=result.seconds,
+    )
+
+
+def _decided(plan: Plan) -> str:
+    """What every `auto` became, in one line."""
+    settings = plan.settings
+    return (
+        f"{len(plan.samples.fit)} pairs, {len(plan.samples.held_out)} held out; {settings.iterations} steps of "
+        f"{settings.batch_size} at {settings.size}; {settings.precision} on {settings.device}, threads "
+        f"{settings.threads}, workers {settings.workers}; teacher {'cached' if settings.cache == 'on' else 'live'}"
     )
 
 
