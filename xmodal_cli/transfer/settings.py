@@ -100,7 +100,10 @@ class DistillSettings:
         unknown = [key for key in values if key not in known]
         if unknown:
             near = " ".join(closest(key, known) for key in unknown).strip()
-            raise SettingsError(f"Unknown setting{'s' * (len(unknown) > 1)}: {', '.join(unknown)}.", near or None)
+            raise SettingsError(
+                f"Unknown setting{'s' * (len(unknown) > 1)}: {', '.join(unknown)}.",
+                near or f"There are: {', '.join(known)}.",
+            )
         hints = get_type_hints(cls)
         kept = {name: _of_kind(value, hints[name]) for name, value in values.items()}
         wrong = [f"{name} is {values[name]!r}, expected {_kind(hints[name])}" for name in kept if kept[name] is _WRONG]
