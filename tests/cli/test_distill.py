@@ -356,3 +356,24 @@ def test_random_state_of_the_caller_does_not_matter(tiny_data: PreparedData, tmp
         torch.rand(7)
         assert xmodal(words(tiny_data, tmp_path, name)) == 0
     assert_same_student(tmp_path / "distill" / "one", tmp_path / "distill" / "two")
+
+
+def test_a_recorded_data_set_wins_over_the_environment(
+    tiny_data: PreparedData, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = distill(settings(tiny_data), runs=tmp_path, name="tiny").run
+    monkeypatch.setenv("XMODAL_DATA", str(tmp_path / "elsewhere"))
+    for line in (["distill", "--resume", str(run)], ["evaluate", str(run), "--runs", str(tmp_path)]):
+        assert xmodal([*line, "--json"]) == 0
+        assert Path(json.loads(capsys.readouterr().out)["data"]) == tiny_data.root.resolve()
+
+
+def test_what_auto_became_is_said_once_and_all_settings_when_verbose(
+    tiny_data: PreparedData, tmp_path: Path, capsys: Captured
+) -> None:
+    assert xmodal(words(tiny_data, tmp_path, "short")) == 0
+    said = capsys.readouterr().err
+    assert said.count("teacher live") == 1
+    assert "optimiser: adamw" not in said
+    assert xmodal([*words(tiny_data, tmp_path, "long"), "--verbose"]) == 0
+    assert "optimiser: adamw" in capsys.readouterr().err

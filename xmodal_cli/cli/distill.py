@@ -176,6 +176,7 @@ def _settings(given: dict[str, Any], preset: str | None, config: Path | None) ->
 
 def _report(result: DistillResult) -> None:
     """What the transfer gave, and the next step."""
+    from xmodal_cli.data.annotations import ANNOTATION_FOLDER
     from xmodal_cli.runs.folder import open_run
     from xmodal_cli.transfer.distill import saved_settings
 
@@ -192,7 +193,10 @@ def _report(result: DistillResult) -> None:
     if not result.finished:
         out.say(f"Interrupted; the state is saved. Go on with: xmodal distill --resume {result.run}")
         raise typer.Exit(INTERRUPTED)
-    out.next_step(f"xmodal evaluate {result.run} --probe")
+    if any((Path(settings.data) / ANNOTATION_FOLDER).glob("*.json")):
+        out.next_step(f"xmodal evaluate {result.run} --probe")
+    else:
+        out.next_step(f"load {result.run}/student.safetensors; card.json beside it says what it wants to be fed")
 
 
 def _report_rehearsal(rehearsal: Rehearsal) -> None:
