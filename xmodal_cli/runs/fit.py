@@ -296,11 +296,13 @@ class _Loop:
 
     def _diverged(self, step: int, batch: Batch, loss: float) -> None:
         """Stop a run whose loss is no number any more; the last good checkpoint stays."""
-        files.write_json(
-            self.run.path / "diverged.json", {"step": step, "loss": str(loss), "ids": batch.get("ids", [])}
-        )
-        self.run.log(f"diverged at step {step}: loss {loss}")
+        if not math.isfinite(loss):  # of several processes only those whose samples did it
+            files.write_json(
+                self.run.path / "diverged.json", {"step": step, "loss": str(loss), "ids": batch.get("ids", [])}
+            )
+            self.run.log(f"diverged at step {step}: loss {loss}")
+        processes.wait_for_all()
         raise DivergedError(
-            f"The loss is {loss} at step {step}; the batch's IDs are in {self.run.path / 'diverged.json'}.",
+            f"The loss is not finite at step {step}; the batch's IDs are in {self.run.path / 'diverged.json'}.",
             "Start again with a lower --lr, a longer --warmup, --clip-norm 1, or --precision fp32.",
         )
