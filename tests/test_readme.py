@@ -107,6 +107,14 @@ def test_the_readme_and_the_docs_show_commands() -> None:
     assert sum(len(command_lines(document.read_text())) for document in DOCUMENTS) > 20
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_source_file_named_in_the_documents_exists(document: Path) -> None:
+    text = document.read_text()
+    named = re.findall(r"`([\w./-]+/[\w-]+\.py)`", text) + re.findall(r"\]\(([^)#:]+\.md)\)", text)
+    places = (document.parent, ROOT, ROOT / "xmodal_cli")
+    assert [name for name in named if not any((place / name).is_file() for place in places)] == []
+
+
 def test_no_command_is_missing_from_the_readme() -> None:
     readme = (ROOT / "README.md").read_text()
     assert [words for words in COMMANDS if f"xmodal {' '.join(words)}" not in readme] == []
