@@ -54,8 +54,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-prepare_app = typer.Typer(name="prepare", help="Turn pairs of images into a prepared data set, and check it.")
-cache_app = typer.Typer(name="cache", help="Teacher features kept on disk: list them, remove them.")
+prepare_app = typer.Typer(
+    name="prepare", help="Turn pairs of images into a prepared data set, and check it.", no_args_is_help=True
+)
+cache_app = typer.Typer(
+    name="cache", help="Teacher features kept on disk: list them, remove them.", no_args_is_help=True
+)
 
 
 def _print_version(wanted: bool) -> None:

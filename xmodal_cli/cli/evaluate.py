@@ -39,7 +39,9 @@ xmodal evaluate --probe --init random --backbone squeezenet1_1 --modality hha --
 @command(app, "evaluate", examples=EXAMPLES)
 def evaluate_command(
     run: Annotated[Path | None, typer.Argument(help="Run to evaluate; the newest finished one by default.")] = None,
-    probe: Annotated[bool, typer.Option("--probe", help="Name annotated boxes from frozen features.")] = True,
+    probe: Annotated[  # what is measured; until there is another measure it goes without saying
+        bool, typer.Option("--probe", help="Name annotated boxes from frozen features.", show_default=False)
+    ] = True,
     data: DataOption = None,
     split: Annotated[str, typer.Option("--split", help="Split that is scored.")] = "val",
     train_split: Annotated[str, typer.Option("--train-split", help="Split that the probe learns from.")] = "train",
@@ -62,8 +64,6 @@ def evaluate_command(
     from xmodal_cli.detect import evaluation
     from xmodal_cli.errors import SettingsError
 
-    if not probe:
-        raise SettingsError("The region probe is what a distilled student is measured by.", "Leave --no-probe out.")
     baseline_only = {"--backbone": backbone, "--weights": weights, "--modality": modality, "--seed": seed or None}
     misplaced = [option for option, value in baseline_only.items() if value is not None]
     if init is None and misplaced:
