@@ -359,7 +359,7 @@ def _open_cache(plan: Plan, watchers: Watchers) -> feature_cache.FeatureCache:
 
 def _statistics(plan: Plan, path: Path, cache: feature_cache.FeatureCache | None) -> list[FeatureStatistics]:
     """The teacher's statistics on the training pairs: measured once, then kept in the run."""
-    if path.is_file():
+    if processes.first_decides(path.is_file):  # asked once: a slower process would find what the first one just wrote
         return normalise.load(path, len(plan.points))
     measured = _measure(plan, cache)
     if processes.is_first():
