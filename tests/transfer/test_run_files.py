@@ -91,7 +91,7 @@ def test_no_saved_file_holds_a_tensor_of_the_teacher(run: Path, tiny_data: Prepa
         if weight.abs().sum() > 0:
             twins = [each for each in saved if each.shape == weight.shape and torch.equal(each, weight)]
             assert not twins, f"{name} of the teacher is saved"
-    assert teacher.weights_hash() == json.loads((run / "card.json").read_text())["teacher"]["weights_sha256"]
+    assert teacher.weights_hash == json.loads((run / "card.json").read_text())["teacher"]["weights_sha256"]
 
 
 def test_adapter_lies_beside_the_student_with_what_undoes_the_normalisation(run: Path) -> None:

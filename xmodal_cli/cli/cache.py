@@ -24,7 +24,7 @@ def list_command() -> None:
     found = entries()
     rows = [
         [
-            entry["path"],
+            Path(entry["path"]).name,
             f"{entry['bytes'] / 1e6:.0f} MB",
             f"{entry['data']}, {entry['count']} pairs",
             f"{entry['teacher']} {', '.join(entry['layers'])}",
@@ -63,4 +63,5 @@ def prune_command(
     verb = "would remove" if dry_run else "removed"
     in_use = len(chosen) - len(gone)
     out.result({"removed": gone, "in_use": in_use, "bytes": size, "dry_run": dry_run})
-    out.say(f"{verb} {len(gone)} caches, {size / 1e6:.0f} MB{f'; {in_use} in use were left' if in_use else ''}")
+    what = "1 cache" if len(gone) == 1 else f"{len(gone)} caches"
+    out.say(f"{verb} {what}, {size / 1e6:.0f} MB{f'; {in_use} in use were left' if in_use else ''}")

@@ -89,8 +89,8 @@ def _broken(line: str) -> str:
 
     Example:
         >>> print(_broken("xmodal distill " + "--teacher vgg16 " * 5).rstrip())
-        xmodal distill --teacher vgg16 --teacher vgg16 --teacher vgg16 \
-              --teacher vgg16 --teacher vgg16
+        xmodal distill --teacher vgg16 --teacher vgg16 --teacher vgg16 --teacher vgg16 \
+              --teacher vgg16
     """
     first, *options = line.split(" --")
     rows = [first]

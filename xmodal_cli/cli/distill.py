@@ -14,6 +14,7 @@ from xmodal_cli.cli.command import command
 from xmodal_cli.cli.options import DEFAULT_DATA, DEFAULT_RUNS, DataOption, RunsOption, given_anew
 from xmodal_cli.cli.output import out, table
 from xmodal_cli.cli.progress import TrainingScreen, duration
+from xmodal_cli.errors import SettingsError
 
 if TYPE_CHECKING:
     from xmodal_cli.transfer.distill import DistillResult, Rehearsal
@@ -121,6 +122,8 @@ def distill_command(
 
     given = {field.name: given[field.name] for field in dataclasses.fields(DistillSettings) if field.name in given}
 
+    if devices > 1 and dry_run:
+        raise SettingsError("A dry run is of one process.", "Leave --devices out.")
     if devices > 1 and processes.count() == 1:
         raise typer.Exit(processes.launch(devices, out.arguments))
     if resume is not None:
@@ -141,7 +144,6 @@ def distill_command(
 
 def _refuse_beginning(options: list[str]) -> None:
     """Options that only make sense for a new run are not silently ignored where one is continued."""
-    from xmodal_cli.errors import SettingsError
 
     if options:
         raise SettingsError(f"--resume continues a run; {', '.join(options)} begins one.", "Leave one of them out.")

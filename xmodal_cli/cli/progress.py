@@ -111,7 +111,7 @@ def duration(seconds: float) -> str:
     """A time span as a person says it.
 
     Example:
-        >>> duration(5), duration(75), duration(3700)
+        >>> duration(5), duration(75), duration(3720)
         ('5 s', '1 min 15 s', '1 h 2 min')
     """
     whole = round(seconds)

@@ -112,7 +112,8 @@ def fit(
     scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
     state = checkpoint.load(run.checkpoints)
     start, metrics = (0, {}) if state is None else _restore(state, task.module, optimiser, scaler)
-    _keep_metrics_until(run.path / METRICS, start)
+    if processes.is_first():
+        _keep_metrics_until(run.path / METRICS, start)
     loop = _Loop(task, settings, run, watch, optimiser, scaler, start, metrics, len(samples))  # type: ignore[arg-type]
     with computing_threads(settings.threads), Interruption() as interruption:
         with deaf_children():

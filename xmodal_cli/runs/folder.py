@@ -121,8 +121,11 @@ class RunFolder:
     def __exit__(self, *_: object) -> None:
         self.unlock()
 
-    def lock(self) -> None:
+    def lock(self) -> RunFolder:
         """Take the run for this process until `unlock` or its death.
+
+        Returns:
+            The run itself.
 
         Raises:
             SettingsError: another process has it.
@@ -140,6 +143,7 @@ class RunFolder:
             ) from error
         self._lock = handle
         files.remove_parts(self.path, self.checkpoints)
+        return self
 
     def unlock(self) -> None:
         """Give the run back."""
@@ -191,7 +195,8 @@ def open_run(path: Path, command: str | None = None) -> RunFolder:
     """
     if not path.is_dir():
         raise SettingsError(f"There is no run at {path}.", _runs_nearby(path))
-    path = path.resolve() if path.is_symlink() else path
+    if path.is_symlink():
+        path = path.parent / path.readlink()  # the run's own name, as short as it was given
     if not (path / CONFIG).is_file():
         raise SettingsError(f"{path} is not a run: it has no {CONFIG}.", _runs_nearby(path))
     found = str(RunFolder(path, "").config()["command"])

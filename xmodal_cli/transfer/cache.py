@@ -101,7 +101,7 @@ def plan(
         "size_hw": list(whole_hw),
         "orientations": 1 + flip,
         "teacher": teacher.backbone.name,
-        "weights": teacher.weights_hash(),
+        "weights": teacher.weights_hash,
         "layers": teacher.layers,
         "input": teacher.backbone.input.to_dict(),
         "precision": teacher.precision,

@@ -131,7 +131,7 @@ def resume(path: Path, *, changes: Mapping[str, Any] | None = None, watchers: Wa
         return DistillResult(run.path, True, card["iterations"], metrics.get("explained_variance"), metrics)
     plan = build(settings, watchers.downloading)
     _check_unchanged(run, plan)
-    with processes.together(plan.teacher.device), run:
+    with processes.together(plan.teacher.device), processes.first_decides(run.lock):
         return _train(plan, run, watchers)
 
 
@@ -201,7 +201,7 @@ def _config(plan: Plan) -> dict[str, Any]:
         "command": COMMAND,
         "xmodal": xmodal_cli.__version__,
         "data": {"name": plan.data.name, "hash": plan.data_hash(), "pairs": len(plan.samples.fit)},
-        "teacher_weights_sha256": plan.teacher.weights_hash(),
+        "teacher_weights_sha256": plan.teacher.weights_hash,
         "settings": plan.settings.to_dict(),
     }
 
@@ -214,7 +214,7 @@ def _check_unchanged(run: RunFolder, plan: Plan) -> None:
             f"The data set {plan.data.root} has changed since the run {run.path} began: its images are not the same.",
             "Restore the data set, or begin a new run without --resume.",
         )
-    if began["teacher_weights_sha256"] != plan.teacher.weights_hash():
+    if began["teacher_weights_sha256"] != plan.teacher.weights_hash:
         raise DataError(
             f"The teacher's weights, {plan.settings.teacher_weights}, are not those that {run.path} began with.",
             "Restore the file, or begin a new run without --resume.",

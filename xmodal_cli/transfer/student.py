@@ -112,7 +112,7 @@ def _card(plan: Plan, module: AdaptedStudent, figures: dict[str, Any]) -> dict[s
             "name": plan.teacher.backbone.name,
             "library": plan.teacher.backbone.library,
             "weights": plan.teacher.backbone.weights,
-            "weights_sha256": plan.teacher.weights_hash(),
+            "weights_sha256": plan.teacher.weights_hash,
             "input": plan.teacher.backbone.input.to_dict(),
         },
         "transfer": [

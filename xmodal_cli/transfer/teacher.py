@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
 
@@ -50,6 +51,7 @@ class Teacher:
         assert not any(module.training for module in self.tapped.modules()), "the teacher left eval mode"
         assert not any(parameter.requires_grad for parameter in self.tapped.parameters()), "the teacher wants gradients"
 
+    @functools.cached_property
     def weights_hash(self) -> str:
         """A SHA-256 over the weights that run and their names, in hexadecimal."""
         digest = hashlib.sha256()
