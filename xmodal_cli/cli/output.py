@@ -74,7 +74,7 @@ class Output:
 
         Args:
             results: anything JSON can hold, or an object with `to_dict`.
-            tables: what a person sees instead, on stdout.
+            tables: what a person sees instead, on stdout; a text is one line, never wrapped.
             runs: run folders that the results belong to.
             data: the prepared data set.
             split: the split evaluated.
@@ -90,7 +90,10 @@ class Output:
             print_json(document)
             return
         for table in tables:
-            self.stdout.print(table)
+            if isinstance(table, str):  # a line with a path, which must survive copying, whatever its length
+                self.stdout.print(table, markup=False, soft_wrap=True)
+            else:
+                self.stdout.print(table)
 
     def error(self, error: XmodalError) -> None:
         """A failure: a red line and its hint on stderr, or `{"error": ...}` on stdout for a program."""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import RenderableType
 from rich.markup import escape
-from rich.text import Text
 
 from xmodal_cli.cli.app import INTERRUPTED, prepare_app
 from xmodal_cli.cli.command import command
@@ -188,11 +187,10 @@ def _show_check(report: CheckReport, sheet: Path) -> None:
             out.error(DataError(error))
     columns, lines = report.table()
     splits = [[split, count, report.objects.get(split, "-")] for split, count in report.splits.items()]
-    drawn = Text(f"contact sheet: {sheet}", no_wrap=True, overflow="ignore")  # a path must survive copying
     tables: list[RenderableType] = [
         table("images", columns, lines),
         table("splits", ["split", "pairs", "objects"], splits),
-        drawn,
+        f"contact sheet: {sheet}",
     ]
     out.result({**report.to_dict(), "contact_sheet": str(sheet)}, tables, data=report.root)
 
