@@ -86,7 +86,7 @@ def test_the_data_hash_changes_when_a_file_is_prepared_anew(tmp_path):
     make_rig(rig, ("d", "c", "b", "a"))
     after = prepared(rig, tmp_path / "new")
     assert before.data_hash(["disparity"]) != after.data_hash(["disparity"])
-    assert before.file_sha256("disparity", "a") == after.file_sha256("disparity", "d")
+    assert before.rows["disparity", "a"].sha256 == after.rows["disparity", "d"].sha256
 
 
 def test_hold_out_takes_whole_scenes_and_never_everything(data):

@@ -230,10 +230,6 @@ class PreparedData:
         path = self.root / coco.ANNOTATION_FOLDER / f"{split}.json"
         return path if path.exists() else None
 
-    def file_sha256(self, modality: str, identifier: str) -> str:
-        """SHA-256 of one file's bytes, from the manifest."""
-        return self._row(modality, identifier).sha256
-
     def data_hash(self, modalities: Iterable[str], ids: Iterable[str] | None = None) -> str:
         """One hash of the content of many images, from the manifest alone.
 

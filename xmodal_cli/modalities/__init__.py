@@ -46,28 +46,28 @@ class Modality:
     Args:
         name: as typed on the command line and as its folder is called.
         source: the kind of file that it is made from.
+        channels: of the stored image, 1 or 3.
+        about: one sentence.
+        encode: makes the stored image of a frame.
         needs_camera: whether focal lengths and the image centre must be known.
         needs_range: whether one range of values must be measured on the whole data set.
-        channels: of the stored image, 1 or 3.
         dtype: of the stored image.
         unit: of the stored values, where they have one.
         range: the values that the stored image may hold.
         flip: how it is mirrored: "mirror" leaves values alone, "negate_x" also negates a horizontal component.
-        about: one sentence.
-        encode: makes the stored image of a frame.
     """
 
     name: str
     source: Literal["depth", "thermal", "colour"]
-    needs_camera: bool
-    needs_range: bool
     channels: int
-    dtype: Literal["uint8", "uint16"]
-    unit: str | None
-    range: tuple[int, int]
-    flip: Literal["mirror", "negate_x"]
     about: str
     encode: Callable[[Frame], NDArray[Any]]
+    needs_camera: bool = False
+    needs_range: bool = False
+    dtype: Literal["uint8", "uint16"] = "uint8"
+    unit: str | None = None
+    range: tuple[int, int] = (0, 255)
+    flip: Literal["mirror", "negate_x"] = "mirror"
 
 
 def _encode_depth(frame: Frame) -> NDArray[np.uint16]:
@@ -114,64 +114,39 @@ MODALITIES: dict[str, Modality] = {
             name="hha",
             source="depth",
             needs_camera=True,
-            needs_range=False,
             channels=3,
-            dtype="uint8",
-            unit=None,
-            range=(0, 255),
-            flip="mirror",
             about="Disparity, height above the floor and angle with gravity: the paper's encoding of depth.",
             encode=_encode_hha,
         ),
         Modality(
             name="disparity",
             source="depth",
-            needs_camera=False,
-            needs_range=False,
             channels=3,
-            dtype="uint8",
-            unit=None,
-            range=(0, 255),
-            flip="mirror",
             about="One over depth, three times: HHA's first channel, for a camera that is not known.",
             encode=_encode_disparity,
         ),
         Modality(
             name="depth",
             source="depth",
-            needs_camera=False,
-            needs_range=False,
             channels=1,
             dtype="uint16",
             unit="mm",
             range=(0, 65535),
-            flip="mirror",
             about="Metric depth in millimetres, holes filled.",
             encode=_encode_depth,
         ),
         Modality(
             name="thermal",
             source="thermal",
-            needs_camera=False,
             needs_range=True,
             channels=1,
-            dtype="uint8",
-            unit=None,
-            range=(0, 255),
-            flip="mirror",
             about="Radiometric thermal images in 8 bits, with one range for the whole data set.",
             encode=_encode_thermal,
         ),
         Modality(
             name="gray",
             source="colour",
-            needs_camera=False,
-            needs_range=False,
             channels=1,
-            dtype="uint8",
-            unit=None,
-            range=(0, 255),
-            flip="mirror",
             about="Brightness of a colour or gray image.",
             encode=_encode_gray,
         ),

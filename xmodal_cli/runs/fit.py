@@ -25,7 +25,7 @@ from xmodal_cli.runs import checkpoint, processes
 from xmodal_cli.runs.device import autocast, computing_threads, memory_bytes
 from xmodal_cli.runs.folder import METRICS, RunFolder
 from xmodal_cli.runs.interrupt import Interruption, deaf_children
-from xmodal_cli.runs.sampling import StepBatches
+from xmodal_cli.runs.sampling import StepBatches, mixed_seed
 from xmodal_cli.runs.settings import FitSettings, learning_rate
 
 Batch = dict[str, Any]
@@ -217,7 +217,7 @@ class _Loop:
         """One optimiser step, and whatever falls due after it."""
         settings = self.settings
         self.task.module.train()
-        torch.manual_seed((settings.seed * 1_000_003 + step) % 2**63)  # dropout: from (seed, step), never from history
+        torch.manual_seed(mixed_seed(settings.seed, step))  # for dropout
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(settings, step) * group["lr_factor"]
         with autocast(self.device, settings.precision):

@@ -11,7 +11,18 @@ from dataclasses import dataclass
 import torch
 from torch.utils.data import Sampler
 
+SEED_STRIDE = 1_000_003  # a prime beyond most numbers of steps, so that neighbouring seeds share no draws
 Key = tuple[int, int]  # (epoch, index): what a data set is asked for
+
+
+def mixed_seed(seed: int, number: int) -> int:
+    """The seed of one epoch or one step of a run: known from the run's seed and the number, never from history.
+
+    Example:
+        >>> mixed_seed(0, 3), mixed_seed(1, 3)
+        (3, 1000006)
+    """
+    return (seed * SEED_STRIDE + number) % 2**63
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> list[int]:
@@ -21,7 +32,7 @@ def epoch_order(seed: int, epoch: int, count: int) -> list[int]:
         >>> sorted(epoch_order(0, 3, 4))
         [0, 1, 2, 3]
     """
-    random = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
+    random = torch.Generator().manual_seed(mixed_seed(seed, epoch))
     return torch.randperm(count, generator=random).tolist()
 
 
