@@ -20,10 +20,11 @@ from xmodal_cli.data.transforms import Draw, apply
 from xmodal_cli.datasets.folder import FolderSettings, prepare_folder
 from xmodal_cli.errors import XmodalError
 from xmodal_cli.models.grid import Grid
+from xmodal_cli.runs.session import Watchers
 from xmodal_cli.transfer import cache as feature_cache
 from xmodal_cli.transfer import distill as steps
 from xmodal_cli.transfer.build import Plan, build
-from xmodal_cli.transfer.distill import Watchers, distill
+from xmodal_cli.transfer.distill import distill
 
 HALF = 2e-3  # relative rounding error of half precision, with room for sums
 

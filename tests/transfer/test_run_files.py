@@ -17,10 +17,12 @@ from tiny_runs import CUT_SHORT, assert_same_student, cut_short, settings, steps
 from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.errors import DataError, DivergedError, SettingsError
 from xmodal_cli.runs.folder import RunFolder, open_run
+from xmodal_cli.runs.session import Watchers
+from xmodal_cli.runs.training_settings import from_file, with_changes
 from xmodal_cli.transfer import normalise
 from xmodal_cli.transfer.build import build
-from xmodal_cli.transfer.distill import Watchers, distill, rehearse, resume, saved_settings
-from xmodal_cli.transfer.settings import DistillSettings, from_file, with_changes
+from xmodal_cli.transfer.distill import distill, rehearse, resume, saved_settings
+from xmodal_cli.transfer.settings import DistillSettings
 from xmodal_cli.transfer.student import load_student
 from xmodal_cli.transfer.task import TransferTask
 
@@ -290,15 +292,15 @@ def test_settings_file_that_is_no_mapping_is_refused(content: str, tmp_path: Pat
 
 def test_changes_that_matter_are_refused_with_what_was_and_what_is_asked(run: Path) -> None:
     saved = saved_settings(open_run(run))
-    assert with_changes(saved, {"lr": saved.lr, "transfer": saved.transfer}, run) == saved
+    assert with_changes(saved, {"lr": saved.lr, "transfer": saved.transfer}, "--init X") == saved
     with pytest.raises(SettingsError, match=r"lr was 0\.001, now 0\.5"):
-        with_changes(saved, {"lr": 0.5}, run)
+        with_changes(saved, {"lr": 0.5}, "--init X")
     with pytest.raises(SettingsError, match="transfer was"):
-        with_changes(saved, {"transfer": ("features.3",)}, run)
+        with_changes(saved, {"transfer": ("features.3",)}, "--init X")
 
 
 def test_changes_that_the_student_cannot_notice_are_taken(run: Path) -> None:
     saved = saved_settings(open_run(run))
-    assert with_changes(saved, {"workers": 3, "checkpoint_every": 7}, run) == replace(
+    assert with_changes(saved, {"workers": 3, "checkpoint_every": 7}, "--init X") == replace(
         saved, workers=3, checkpoint_every=7
     )

@@ -117,6 +117,7 @@ def distill_command(
     """Teach a student to see a new modality from unlabelled pairs (equation 2 of the paper)."""
     given = {name: value for name, value in locals().items() if value is not None}
     from xmodal_cli.runs import processes
+    from xmodal_cli.runs.session import Watchers
     from xmodal_cli.transfer import distill as transfer_steps
     from xmodal_cli.transfer.settings import DistillSettings
 
@@ -133,7 +134,7 @@ def distill_command(
         _report_rehearsal(transfer_steps.rehearse(_settings(given, preset, config)))
         return
     with TrainingScreen() as screen:
-        watchers = transfer_steps.Watchers(out.say, screen.downloading, screen.filling, screen.training, out.detail)
+        watchers = Watchers(out.say, screen.downloading, screen.filling, screen.training, out.detail)
         if resume is not None:
             result = transfer_steps.resume(resume, changes=_given_anew(given), watchers=watchers)
         else:
@@ -168,9 +169,10 @@ def _plain(given: dict[str, Any]) -> dict[str, Any]:
 
 def _settings(given: dict[str, Any], preset: str | None, config: Path | None) -> DistillSettings:
     """Defaults, under the preset, under the file, under the options given."""
-    from xmodal_cli.transfer.settings import DistillSettings, from_file, preset_values
+    from xmodal_cli.runs.training_settings import from_file, preset_values
+    from xmodal_cli.transfer.settings import PRESETS, DistillSettings
 
-    values = {"data": DEFAULT_DATA, **preset_values(preset)}
+    values = {"data": DEFAULT_DATA, **preset_values(PRESETS, preset)}
     if config is not None:
         values |= from_file(config)
     return DistillSettings.from_dict(values | _plain(given))

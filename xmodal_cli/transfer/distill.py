@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,37 +20,27 @@ from torch.utils.data import Dataset
 import xmodal_cli
 from xmodal_cli.data.pairs import Pairs, collate
 from xmodal_cli.data.transforms import Augmentation, generator
-from xmodal_cli.errors import DataError, XmodalError
-from xmodal_cli.models.downloads import Watcher as DownloadWatcher
-from xmodal_cli.runs import checkpoint, processes
+from xmodal_cli.errors import DataError
 from xmodal_cli.runs import folder as run_folder
-from xmodal_cli.runs.device import computing_threads, memory_bytes
-from xmodal_cli.runs.fit import Watcher, fit
+from xmodal_cli.runs import processes
+from xmodal_cli.runs.device import memory_bytes
+from xmodal_cli.runs.fit import fit
 from xmodal_cli.runs.folder import RunFolder
+from xmodal_cli.runs.session import NOBODY, Watchers, carry_out, logged
+from xmodal_cli.runs.training_settings import with_changes
 from xmodal_cli.transfer import cache as feature_cache
 from xmodal_cli.transfer import normalise
 from xmodal_cli.transfer.build import Plan, adapted_student, build
 from xmodal_cli.transfer.normalise import FeatureStatistics, FeatureSums
 from xmodal_cli.transfer.resolve import fits_in_memory
-from xmodal_cli.transfer.settings import DistillSettings, with_changes
-from xmodal_cli.transfer.student import save_student
+from xmodal_cli.transfer.settings import DistillSettings
+from xmodal_cli.transfer.student import STUDENT, save_student
 from xmodal_cli.transfer.task import TransferTask
 
 COMMAND = "distill"
 STATISTICS = "teacher_statistics.safetensors"
 EVALUATION_BATCH = 16  # images at once when measuring the teacher and watching held-out pairs
 MOST_MEASURED = 2000  # pairs that the teacher's statistics are measured on
-
-
-@dataclass(frozen=True)
-class Watchers:
-    """Who is told what while a transfer works; by default nobody."""
-
-    say: Callable[[str], None] = lambda line: None
-    downloading: DownloadWatcher = lambda url, done, total: None
-    filling: feature_cache.FillWatcher = lambda done, total: None
-    training: Watcher = lambda progress: None
-    detail: Callable[[str], None] = lambda line: None
 
 
 @dataclass(frozen=True)
@@ -84,7 +74,7 @@ def distill(
     runs: Path = Path("runs"),
     name: str | None = None,
     overwrite: bool = False,
-    watchers: Watchers = Watchers(),
+    watchers: Watchers = NOBODY,
 ) -> DistillResult:
     """Transfer supervision from a teacher to a student over the pairs of a data set: one new run.
 
@@ -110,7 +100,7 @@ def distill(
         return _train(plan, run, watchers)
 
 
-def resume(path: Path, *, changes: Mapping[str, Any] | None = None, watchers: Watchers = Watchers()) -> DistillResult:
+def resume(path: Path, *, changes: Mapping[str, Any] | None = None, watchers: Watchers = NOBODY) -> DistillResult:
     """Continue a run with its own settings, to the same end as if it had never stopped; a finished one is left alone.
 
     Args:
@@ -123,7 +113,7 @@ def resume(path: Path, *, changes: Mapping[str, Any] | None = None, watchers: Wa
         DataError: the data set is not the one the run began with.
     """
     run = run_folder.open_run(path, COMMAND)
-    settings = with_changes(saved_settings(run), dict(changes or {}), run.path)
+    settings = with_changes(saved_settings(run), changes or {}, f"--init {run.path}/{STUDENT}")
     if run.finished:
         card = run.card()
         metrics = card["metrics"]
@@ -168,7 +158,7 @@ def rehearse(settings: DistillSettings) -> Rehearsal:
     """Build everything, train two steps on a teacher that looks at its first pairs, write nothing."""
     plan = build(settings)
     few = replace(plan, samples=replace(plan.samples, fit=plan.samples.fit[: plan.settings.batch_size]))
-    task = _task(few, _measure(few, None), Watchers())
+    task = _task(few, _measure(few, None), NOBODY)
     live = replace(few, settings=replace(few.settings, cache="off"))
     with tempfile.TemporaryDirectory() as scratch:
         run = RunFolder(Path(scratch), COMMAND)
@@ -222,32 +212,13 @@ def _check_unchanged(run: RunFolder, plan: Plan) -> None:
 
 
 def _train(plan: Plan, run: RunFolder, watchers: Watchers) -> DistillResult:
-    """Train, with the run's own number of threads; whatever ends it early leaves a run that can be resumed.
-
-    Raises:
-        XmodalError: the disk is full, or the training itself is at fault.
-    """
-    watchers = _logged(watchers, run)
-    try:
-        with computing_threads(plan.settings.threads or 1):
-            return _train_and_save(plan, run, watchers)
-    except KeyboardInterrupt:  # before the first step, or a second one while a step was finished
-        state = checkpoint.load(run.checkpoints)
-        return DistillResult(run.path, False, 0 if state is None else state["step"], None)
-    except OSError as error:
-        hint = f"Everything up to its last checkpoint is safe. Mend the cause, then go on with: {run.resume()}"
-        raise XmodalError(f"The run {run.path} stopped: {error}.", hint) from error
-
-
-def _logged(watchers: Watchers, run: RunFolder) -> Watchers:
-    """The same watchers, whose words also go to the run's log."""
-
-    def say(line: str) -> None:
-        if processes.is_first():
-            run.log(line)
-        watchers.say(line)
-
-    return replace(watchers, say=say)
+    """Train; whatever ends it early leaves a run that can be resumed."""
+    return carry_out(
+        run,
+        plan.settings.threads or 1,
+        lambda: _train_and_save(plan, run, logged(watchers, run)),
+        lambda step: DistillResult(run.path, False, step, None),
+    )
 
 
 def _train_and_save(plan: Plan, run: RunFolder, watchers: Watchers) -> DistillResult:

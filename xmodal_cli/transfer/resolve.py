@@ -16,10 +16,11 @@ from xmodal_cli.errors import SettingsError, closest
 from xmodal_cli.runs import processes
 from xmodal_cli.runs.device import available_cpus, resolve_device, resolve_precision, resolve_threads
 from xmodal_cli.runs.settings import FitSettings
+from xmodal_cli.runs.training_settings import absolute
 from xmodal_cli.transfer.losses import LOSSES
 from xmodal_cli.transfer.normalise import NORMALISATIONS
 from xmodal_cli.transfer.points import TransferPoint, parse
-from xmodal_cli.transfer.settings import CACHE_MODES, DistillSettings, absolute
+from xmodal_cli.transfer.settings import CACHE_MODES, DistillSettings
 
 SHORT_SIDE = 224  # px: what most ImageNet networks were trained at
 HELD_OUT_SHARE, HELD_OUT_MOST = 0.1, 512  # of the split, to watch explained variance
