@@ -106,13 +106,11 @@ def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def load_into(
     module: nn.Module, state: Mapping[str, Tensor], what: str, allowed_missing: Collection[str] = ()
 ) -> list[str]:
-    """Load weights strictly, or say readably what does not fit.
+    """Load weights into a network strictly, or say readably what does not fit.
 
     Args:
         module: receives the weights; untouched when they do not fit.
-        state: tensors by name.
-        what: what the weights are, for the message: a path or a tag.
-        allowed_missing: keys that may be absent or of another shape; the module keeps its own values there.
+        state, what, allowed_missing: as in `load_tensors`.
 
     Returns:
         The allowed keys that were indeed not loaded, sorted.
@@ -124,7 +122,24 @@ def load_into(
         >>> load_into(nn.Linear(2, 1), {"weight": torch.zeros(1, 2)}, "file.pth", allowed_missing=["bias"])
         ['bias']
     """
-    own = module.state_dict()
+    return load_tensors(module.state_dict(), state, what, allowed_missing)
+
+
+@torch.no_grad()
+def load_tensors(
+    own: Mapping[str, Tensor], state: Mapping[str, Tensor], what: str, allowed_missing: Collection[str] = ()
+) -> list[str]:
+    """Copy tensors into those of a network, all or none.
+
+    Args:
+        own: the network's tensors by name, which are written to.
+        state: tensors by name.
+        what: what the weights are, for the message: a path or a tag.
+        allowed_missing: keys that may be absent or of another shape; the network keeps its own values there.
+
+    Returns, Raises:
+        As `load_into`.
+    """
     misshaped = [key for key in own if key in state and own[key].shape != state[key].shape]
     skipped = {key for key in allowed_missing if key in own and (key not in state or key in misshaped)}
     missing = [key for key in own if key not in state and key not in skipped]
@@ -139,7 +154,8 @@ def load_into(
             + " ".join(line for line in report if line),
             "Name the network that the weights were made for.",
         )
-    module.load_state_dict({key: state.get(key) if key not in skipped else own[key] for key in own}, strict=True)
+    for key in own.keys() - skipped:
+        own[key].copy_(state[key])
     return sorted(skipped)
 
 
