@@ -1,0 +1,107 @@
+"""The settings of a region proposal network's training, their defaults, and what is wrong with given ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar
+
+from xmodal_cli.errors import SettingsError, closest
+from xmodal_cli.models.backbones import Backbone
+from xmodal_cli.runs.training_settings import TrainingSettings, absolute, resolved_training
+
+DEFAULT_BACKBONE = "squeezenet1_1"  # the fastest on a CPU of those with a map of stride 16
+ITERATIONS = 1200  # ten minutes of one CPU core with the default backbone and size, half a second a step
+SMALLEST_SIDE = 32  # px of an image that a network can see
+INPUTS = ("auto", "weights", "measured")
+
+
+@dataclass(frozen=True)
+class RpnSettings(TrainingSettings):
+    """Everything that decides what the network becomes; `auto` and None are resolved to values before it starts.
+
+    Args:
+        data: folder of the prepared data set.
+        modality: what it sees.
+        split: whose annotated boxes it learns from.
+        init: `random`, `imagenet` (published weights, or the file `weights`), a run's folder, or a file of weights.
+        backbone: name of the network; a run brings its own.
+        weights: a file with the ImageNet weights, instead of a download.
+        stem: how weights of a three-channel stem become another number of channels (`mean`, `copy`, `random`).
+        layer: whose map is read; conv5 of AlexNet, CaffeNet and VGG, else the last map.
+        input: `weights` feeds images as the weights want colour images, `measured` with the modality's own mean and
+            spread; `auto` takes `weights` for rgb, else `measured`. A run brings its own.
+        size, longest: short side in pixels that the network sees, and what the long side may not exceed.
+        flip: learn from mirrored images too.
+        reduced: channels that a 1x1 convolution leaves of the map before the head; 0 for none.
+        anchor_sizes: sides of square anchors as shares of `size`.
+        anchor_ratios: heights of anchors over their widths.
+    """
+
+    PATHS: ClassVar[tuple[str, ...]] = ("data", "weights", "init")
+
+    data: str
+    modality: str = "rgb"
+    split: str = "train"
+    init: str = "random"
+    backbone: str | None = None
+    weights: str | None = None
+    stem: str = "mean"
+    layer: str | None = None
+    input: str = "auto"
+    size: int = 320
+    longest: int = 1000
+    flip: bool = True
+    reduced: int = 256
+    anchor_sizes: tuple[float, ...] = (0.07, 0.14, 0.28, 0.56, 1.0)
+    anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    batch_size: int = field(default=2, kw_only=True)  # images per step
+    lr: float = field(default=5e-4, kw_only=True)
+
+
+def check(settings: RpnSettings) -> None:
+    """Find what can be known to be wrong before anything is opened.
+
+    Raises:
+        SettingsError: all problems at once.
+    """
+    found = []
+    if settings.input not in INPUTS:
+        found.append(f"input {settings.input!r} is not one of {', '.join(INPUTS)}.")
+    if not SMALLEST_SIDE <= settings.size <= settings.longest:
+        found.append(f"size must be from {SMALLEST_SIDE} to longest ({settings.longest}) px, not {settings.size}.")
+    if settings.reduced < 0:
+        found.append(f"reduced must not be negative, not {settings.reduced}.")
+    for name in ("anchor_sizes", "anchor_ratios"):
+        if min(getattr(settings, name), default=0) <= 0:
+            found.append(f"{name} are numbers above 0, at least one, not {list(getattr(settings, name))}.")
+    path = Path(settings.init)
+    if settings.init not in ("random", "imagenet") and not path.exists():
+        near = closest(settings.init, ("random", "imagenet"))
+        found.append(f"--init {settings.init!r} is no run, no file of weights, and not random or imagenet. {near}")
+    if settings.weights is not None and settings.init != "imagenet":
+        found.append("--weights is the file of ImageNet weights: it belongs to --init imagenet.")
+    elif settings.weights is not None and not Path(settings.weights).is_file():
+        found.append(f"--weights: there is no file {settings.weights!r}.")
+    if found:
+        raise SettingsError("\n       ".join(each.strip() for each in found))
+
+
+def resolve(settings: RpnSettings, backbone: Backbone, layer: str, *, in_memory: bool) -> RpnSettings:
+    """Turn every `auto` and None into the value that will be used.
+
+    Args:
+        settings: what is asked for.
+        backbone: the network it begins with.
+        layer: whose map it reads.
+        in_memory: whether images are kept.
+    """
+    settings = resolved_training(settings, settings.iterations or ITERATIONS, in_memory=in_memory)
+    return replace(
+        settings,
+        data=absolute(settings.data),
+        init=absolute(settings.init),
+        weights=settings.weights and absolute(settings.weights),
+        backbone=backbone.name,
+        layer=layer,
+    )
