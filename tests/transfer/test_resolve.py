@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from tiny_runs import TRAIN, settings
 
+from xmodal_cli.data.memory import fits_in_memory
 from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.errors import SettingsError
 from xmodal_cli.runs.device import resolve_device, resolve_precision
 from xmodal_cli.transfer.build import build
-from xmodal_cli.transfer.resolve import fits_in_memory, parse_size, resolve
+from xmodal_cli.transfer.resolve import parse_size, resolve
 from xmodal_cli.transfer.settings import PRESETS, DistillSettings
 
 
@@ -23,7 +24,7 @@ def resolved(data: PreparedData, **changes: Any) -> DistillSettings:
 def test_every_auto_becomes_a_value(tiny_data: PreparedData) -> None:
     found = resolve(DistillSettings(str(tiny_data.root), modality="disparity"), tiny_data)[0].to_dict()
     left = {name: value for name, value in found.items() if value in (None, "auto")}
-    assert left == {}
+    assert left == {"teacher_run": None, "proposals": None}  # a network by name teaches, on whole images
 
 
 def test_resolving_twice_changes_nothing(tiny_data: PreparedData) -> None:
@@ -135,7 +136,7 @@ def test_images_are_kept_in_memory_only_where_there_is_plenty(
     tiny_data: PreparedData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert fits_in_memory(tiny_data, TRAIN, ("rgb", "disparity"))
-    monkeypatch.setattr("xmodal_cli.transfer.resolve.free_memory_bytes", lambda: 100_000)
+    monkeypatch.setattr("xmodal_cli.data.memory.free_memory_bytes", lambda: 100_000)
     assert not fits_in_memory(tiny_data, TRAIN, ("rgb", "disparity"))
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from xmodal_cli.errors import closest
 
@@ -27,6 +28,7 @@ class FitSettings:
         warmup: iterations over which the rate rises linearly from zero.
         clip_norm: largest gradient norm; 0 leaves gradients alone.
         bias_lr: factor on the learning rate of biases (Caffe's nets use 2).
+        part_lr: factors on the learning rate of parts of the module, by a word in their parameters' names.
         precision: `fp32`, `bf16` or `fp16`, of the forward pass; losses are float32 always.
         channels_last: memory layout of maps; much faster for convolutions on CPUs and new GPUs.
         device: `cpu`, `cuda`, `cuda:1` ...
@@ -48,6 +50,7 @@ class FitSettings:
     warmup: int = 0
     clip_norm: float = 0.0
     bias_lr: float = 1.0
+    part_lr: Mapping[str, float] = field(default_factory=dict)
     precision: str = "fp32"
     channels_last: bool = True
     device: str = "cpu"
@@ -71,9 +74,9 @@ class FitSettings:
             if getattr(self, option) < 1:
                 found.append(f"--{option.replace('_', '-')} must be at least 1, not {getattr(self, option)}.")
         for option in ("weight_decay", "warmup", "clip_norm", "workers", "momentum"):
-            if getattr(self, option) < 0:
+            if not getattr(self, option) >= 0:  # nor no number at all
                 found.append(f"--{option.replace('_', '-')} must not be negative, not {getattr(self, option)}.")
-        if not self.lr > 0:
+        if not 0 < self.lr < math.inf:
             found.append(f"--lr must be positive, not {self.lr}.")
         for option, known in (("optimiser", OPTIMISERS), ("schedule", SCHEDULES)):
             value = getattr(self, option)

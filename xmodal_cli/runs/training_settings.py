@@ -6,17 +6,23 @@ out, so that `config.yaml`, `--config FILE` and the options are the same thing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 
 from xmodal_cli.errors import SettingsError, closest
+from xmodal_cli.runs import processes
+from xmodal_cli.runs.device import available_cpus, resolve_device, resolve_precision, resolve_threads
 from xmodal_cli.runs.settings import FitSettings
 
 HARMLESS = ("workers", "checkpoint_every", "evaluate_every")  # may change when a run is resumed
+WARMUP_SHARE = 0.05
+EVALUATIONS = 12  # per run
+MOST_WORKERS = 8
 NO_FILE = ("imagenet", "random")  # words that stand where a file of weights can
 
 
@@ -80,6 +86,11 @@ class TrainingSettings:
             raise SettingsError(f"{'; '.join(wrong)}.", "Write lines like `lr: 0.001`.")
         return cls(**kept)
 
+    def problems(self) -> list[str]:
+        """What is wrong with the part that the training loop reads, before anything is resolved; a sentence each."""
+        names = [field.name for field in fields(FitSettings) if getattr(self, field.name, None) is not None]
+        return FitSettings(**{"iterations": 1, **{name: getattr(self, name) for name in names}}).problems()
+
     def fit_settings(self) -> FitSettings:
         """The part that the training loop reads, once everything is resolved."""
         shared = {field.name: getattr(self, field.name) for field in fields(FitSettings) if hasattr(self, field.name)}
@@ -95,8 +106,9 @@ def _of_kind(value: Any, kind: Any) -> Any:
     """A plain value as the type that a setting has, or `_WRONG`; YAML reads 1e-3, without a point, as text."""
     kinds = get_args(kind) or (kind,)
     if get_origin(kind) is tuple:
-        items = [value] if isinstance(value, str) else value or ()
-        return tuple(items) if all(isinstance(item, kinds[0]) for item in items) else _WRONG
+        items = [value] if isinstance(value, str) else [] if value is None else value
+        fits = isinstance(items, list | tuple) and all(isinstance(item, kinds[0]) for item in items)
+        return tuple(items) if fits else _WRONG
     if value is None or isinstance(value, bool):
         return value if type(value) in kinds else _WRONG
     if float in kinds:
@@ -170,6 +182,42 @@ def with_changes(saved: Settings, given: Mapping[str, Any], begin_anew: str) -> 
             f"Leave these options out, or begin a new run from its weights: {begin_anew}.",
         )
     return saved.from_dict({**before, **changed})
+
+
+def resolved_training(
+    settings: Settings, iterations: int, *, in_memory: bool, evaluations: int = EVALUATIONS
+) -> Settings:
+    """Settings whose shared part has no None and no `auto` left.
+
+    Args:
+        settings: what the user asked for.
+        iterations: steps in all.
+        in_memory: whether the decoded samples are kept, so that a CPU run needs no workers.
+        evaluations: how often held-out samples are looked at, unless the user says.
+
+    Raises:
+        SettingsError: something is wrong; all problems are named at once.
+    """
+    device = resolve_device(settings.device)
+    workers = settings.workers
+    if workers is None:
+        workers = 0 if in_memory and device.type == "cpu" else min(MOST_WORKERS, max(1, available_cpus() - 1))
+    resolved = replace(
+        settings,
+        device=device.type if device.index is None else str(device),
+        precision=resolve_precision(settings.precision, device),
+        threads=resolve_threads(settings.threads),
+        workers=workers,
+        iterations=iterations,
+        warmup=round(WARMUP_SHARE * iterations) if settings.warmup is None else settings.warmup,
+        evaluate_every=settings.evaluate_every or max(1, math.ceil(iterations / evaluations)),
+    )
+    problems = resolved.fit_settings().problems()
+    if settings.batch_size % processes.count():
+        problems.append(f"--batch-size {settings.batch_size} cannot be shared evenly by {processes.count()} processes.")
+    if problems:
+        raise SettingsError("\n       ".join(problems))
+    return resolved
 
 
 def absolute(text: str) -> str:

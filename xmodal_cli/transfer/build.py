@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch.utils.data import Dataset
 
-from xmodal_cli.data.pairs import channel_statistics, value_range
+from xmodal_cli.data.pairs import Pairs, channel_statistics, value_range
 from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.errors import SettingsError, closest
 from xmodal_cli.models.backbones import Backbone, InputSpec, skeleton
@@ -19,10 +21,13 @@ from xmodal_cli.models.layers import Tapped, default_layer, grid, resolve_layer
 from xmodal_cli.runs import processes
 from xmodal_cli.transfer.align import Alignment
 from xmodal_cli.transfer.points import TransferPoint
-from xmodal_cli.transfer.resolve import Samples, parse_size, resolve, transfer_points
-from xmodal_cli.transfer.settings import DistillSettings
+from xmodal_cli.transfer.region_samples import PairsWithRegions
+from xmodal_cli.transfer.regions import REGION_GRID, REGION_LAYERS, RegionTapped, read, tap
+from xmodal_cli.transfer.resolve import Samples, check_regions, parse_size, resolve, teacher_run, transfer_points
+from xmodal_cli.transfer.settings import PROPOSALS, DistillSettings
 from xmodal_cli.transfer.task import AdaptedStudent, new_adapter
 from xmodal_cli.transfer.teacher import Teacher
+from xmodal_cli.transfer.teacher_run import TeacherRun
 
 TEACHER_SEED = 7919  # added to the run's seed: a random teacher, as a control, must not be the student's own start
 
@@ -34,26 +39,44 @@ class Plan:
     settings: DistillSettings
     data: PreparedData
     samples: Samples
+    taught_by: TeacherRun | None
     teacher: Teacher
     student: Backbone
-    tapped: Tapped
+    tapped: Tapped | RegionTapped
     points: list[TransferPoint]
     size_hw: tuple[int, int]
 
     def data_hash(self) -> str:
-        """One hash of every image that the transfer reads."""
+        """One hash of every image, and of every proposal, that the transfer reads."""
         modalities = (self.settings.source, self.settings.modality)
-        return self.data.data_hash(modalities, self.samples.fit + self.samples.held_out)
+        images = self.data.data_hash(modalities, self.samples.fit + self.samples.held_out)
+        return images if self.samples.proposals is None else f"{images}/{self.samples.proposals.content_hash}"
+
+    def in_batch(self, pairs: Pairs) -> Dataset[dict[str, Any]]:
+        """Pairs as both networks are fed them: with regions where regions are compared."""
+        if self.samples.proposals is None:
+            return pairs
+        return PairsWithRegions(pairs, self.samples.proposals, self.settings.regions_per_image, self.settings.seed)
 
     @property
     def teacher_grids(self) -> list[Grid]:
         """The teacher's grid at each point."""
-        return [grid(self.teacher.backbone, point.teacher, self.size_hw) for point in self.points]
+        return [self._grid(self.teacher.backbone, point.teacher) for point in self.points]
 
     @property
     def student_grids(self) -> list[Grid]:
         """The student's grid at each point."""
-        return [grid(self.student, point.student, self.size_hw) for point in self.points]
+        return [self._grid(self.student, point.student) for point in self.points]
+
+    @property
+    def regions_hw(self) -> tuple[int, int] | None:
+        """Size of the input where regions are compared; None where everything is of whole images."""
+        return None if self.samples.proposals is None else self.size_hw
+
+    def _grid(self, backbone: Backbone, layer: str) -> Grid:
+        if self.regions_hw is not None and layer in REGION_LAYERS:
+            return REGION_GRID
+        return grid(backbone, layer, self.size_hw)
 
 
 def build(settings: DistillSettings, downloading: Watcher = lambda url, done, total: None) -> Plan:
@@ -71,16 +94,9 @@ def build(settings: DistillSettings, downloading: Watcher = lambda url, done, to
     device = torch.device(resolved.device)
     if device.type == "cuda" and processes.count() > 1:
         device = torch.device("cuda", processes.local_rank())
-    points = _points(resolved, size_hw)
-    teacher = build_backbone(
-        resolved.teacher,
-        weights=weights_argument(resolved.teacher_weights),
-        in_channels=data.modality(resolved.source).channels,
-        image_hw=size_hw,
-        seed=resolved.seed + TEACHER_SEED,
-        through=[point.teacher for point in points],
-        watch=downloading,
-    )
+    taught_by = teacher_run(resolved)
+    points = _points(resolved, taught_by, size_hw)
+    teacher = _teacher(resolved, taught_by, data, points, size_hw, downloading)
     student = build_backbone(
         resolved.student,
         weights=weights_argument(resolved.init),
@@ -92,27 +108,67 @@ def build(settings: DistillSettings, downloading: Watcher = lambda url, done, to
         watch=downloading,
     )
     student.input = _student_input(data, resolved.modality, samples.fit)
+    regions_hw = None if samples.proposals is None else size_hw
     return Plan(
         settings=replace(resolved, transfer=tuple(map(str, points))),
         data=data,
         samples=samples,
-        teacher=Teacher(teacher, [point.teacher for point in points], device, resolved.precision),
+        taught_by=taught_by,
+        teacher=Teacher(teacher, [point.teacher for point in points], device, resolved.precision, regions_hw),
         student=student,
-        tapped=Tapped(student, list(dict.fromkeys(point.student for point in points))),
+        tapped=tap(student, [point.student for point in points], regions_hw),
         points=points,
         size_hw=size_hw,
     )
 
 
-def _points(settings: DistillSettings, size_hw: tuple[int, int]) -> list[TransferPoint]:
+def _points(settings: DistillSettings, taught_by: TeacherRun | None, size_hw: tuple[int, int]) -> list[TransferPoint]:
     """The transfer points under the layers' own names, before any weights are loaded."""
-    teacher = skeleton(settings.teacher, image_hw=size_hw)
+    teacher = skeleton(taught_by.name if taught_by else str(settings.teacher), image_hw=size_hw)
     student = skeleton(settings.student, image_hw=size_hw)
     points = transfer_points(settings.transfer, TransferPoint(default_layer(teacher), default_layer(student)))
-    return [
+    named = [
         replace(point, teacher=resolve_layer(teacher, point.teacher), student=resolve_layer(student, point.student))
         for point in points
     ]
+    if settings.regions == PROPOSALS:
+        check_regions(named)
+    if taught_by:
+        taught_by.check_layers(teacher, [point.teacher for point in named])
+    return named
+
+
+def _teacher(
+    settings: DistillSettings,
+    taught_by: TeacherRun | None,
+    data: PreparedData,
+    points: Sequence[TransferPoint],
+    size_hw: tuple[int, int],
+    downloading: Watcher,
+) -> Backbone:
+    """The network that teaches: by name, or out of a run.
+
+    Raises:
+        SettingsError: the run's network takes another number of channels than the data set's images have.
+    """
+    channels = data.modality(settings.source).channels
+    if taught_by:
+        if taught_by.network["in_channels"] != channels:
+            raise SettingsError(
+                f"The teacher of {taught_by.run.path} takes {taught_by.network['in_channels']} channels of "
+                f"{settings.source}; in {data.root} it has {channels}.",
+                "Use the data set that the run learned from, or one that was prepared in the same way.",
+            )
+        return taught_by.load()
+    return build_backbone(
+        str(settings.teacher),
+        weights=weights_argument(str(settings.teacher_weights)),
+        in_channels=channels,
+        image_hw=size_hw,
+        seed=settings.seed + TEACHER_SEED,
+        through=[point.teacher for point in points],
+        watch=downloading,
+    )
 
 
 def weights_argument(text: str) -> str | Path:
@@ -147,9 +203,10 @@ def adapted_student(plan: Plan, rectify: Sequence[bool]) -> AdaptedStudent:
     """
     random = torch.Generator().manual_seed(plan.settings.seed)
     height, width = plan.size_hw
+    boxes = None if plan.regions_hw is None else torch.tensor([[[0.0, 0.0, width, height]]])
     with torch.no_grad():
-        given = plan.tapped.eval()(torch.zeros(1, len(plan.student.input.mean), height, width))
-    wanted = plan.teacher.features(torch.zeros(1, len(plan.teacher.backbone.input.mean), height, width))
+        given = read(plan.tapped.eval(), torch.zeros(1, len(plan.student.input.mean), height, width), boxes)
+    wanted = plan.teacher.features(torch.zeros(1, len(plan.teacher.backbone.input.mean), height, width), boxes)
     return AdaptedStudent(
         plan.tapped,
         plan.student.input,

@@ -18,6 +18,7 @@ import torch
 from torch.utils.data import Dataset
 
 import xmodal_cli
+from xmodal_cli.data.memory import fits_in_memory
 from xmodal_cli.data.pairs import Pairs, collate
 from xmodal_cli.data.transforms import Augmentation, generator
 from xmodal_cli.errors import DataError
@@ -31,10 +32,11 @@ from xmodal_cli.runs.training_settings import with_changes
 from xmodal_cli.transfer import cache as feature_cache
 from xmodal_cli.transfer import normalise
 from xmodal_cli.transfer.build import Plan, adapted_student, build
+from xmodal_cli.transfer.card import save_student
 from xmodal_cli.transfer.normalise import FeatureStatistics, FeatureSums
-from xmodal_cli.transfer.resolve import fits_in_memory
+from xmodal_cli.transfer.region_samples import BOXES
 from xmodal_cli.transfer.settings import DistillSettings
-from xmodal_cli.transfer.student import STUDENT, save_student
+from xmodal_cli.transfer.student import STUDENT
 from xmodal_cli.transfer.task import TransferTask
 
 COMMAND = "distill"
@@ -201,13 +203,15 @@ def _check_unchanged(run: RunFolder, plan: Plan) -> None:
     began = run.config()
     if began["data"]["hash"] != plan.data_hash():
         raise DataError(
-            f"The data set {plan.data.root} has changed since the run {run.path} began: its images are not the same.",
-            "Restore the data set, or begin a new run without --resume.",
+            f"The data set {plan.data.root} has changed since the run {run.path} began: its images, or the proposals "
+            "in it, are not the same.",
+            "Restore them, or begin a new run without --resume.",
         )
     if began["teacher_weights_sha256"] != plan.teacher.weights_hash:
         raise DataError(
-            f"The teacher's weights, {plan.settings.teacher_weights}, are not those that {run.path} began with.",
-            "Restore the file, or begin a new run without --resume.",
+            f"The teacher's weights, {plan.settings.teacher_run or plan.settings.teacher_weights}, are not those that "
+            f"{run.path} began with.",
+            "Restore them, or begin a new run without --resume.",
         )
 
 
@@ -249,9 +253,10 @@ def _train_and_save(plan: Plan, run: RunFolder, watchers: Watchers) -> DistillRe
 def _decided(plan: Plan) -> str:
     """What every `auto` became, in one line."""
     settings = plan.settings
+    regions = "" if plan.regions_hw is None else f"; {settings.regions_per_image} regions of {settings.proposals}"
     return (
-        f"{len(plan.samples.fit)} pairs, {len(plan.samples.held_out)} held out; {settings.iterations} steps of "
-        f"{settings.batch_size} at {settings.size}; {settings.precision} on {settings.device}, threads "
+        f"{len(plan.samples.fit)} pairs, {len(plan.samples.held_out)} held out{regions}; {settings.iterations} steps "
+        f"of {settings.batch_size} at {settings.size}; {settings.precision} on {settings.device}, threads "
         f"{settings.threads}, workers {settings.workers}; teacher {'cached' if settings.cache == 'on' else 'live'}"
     )
 
@@ -283,7 +288,7 @@ def _training_samples(plan: Plan, cache: feature_cache.FeatureCache | None) -> D
         in_memory=settings.workers == 0 and fits_in_memory(plan.data, ids, modalities),
         strangers={settings.modality: _strangers(len(ids), settings.seed)} if settings.shuffle_pairs else None,
     )
-    return pairs if cache is None else feature_cache.CachedPairs(pairs, cache, plan.teacher_grids)
+    return plan.in_batch(pairs) if cache is None else feature_cache.CachedPairs(pairs, cache, plan.teacher_grids)
 
 
 def _strangers(count: int, seed: int) -> list[int]:
@@ -298,7 +303,8 @@ def _held_out(plan: Plan) -> list[dict[str, Any]]:
     """Batches of held-out pairs, whole images, kept decoded: they are looked at many times."""
     settings = plan.settings
     pairs = Pairs(plan.data, plan.samples.held_out, (settings.source, settings.modality), size_hw=plan.size_hw)
-    return [collate([pairs[0, index] for index in batch]) for batch in _in_batches(len(pairs))]
+    seen = plan.in_batch(pairs)
+    return [collate([seen[0, index] for index in batch]) for batch in _in_batches(len(pairs))]
 
 
 def whole_image_lattice(plan: Plan) -> tuple[tuple[int, int], int]:
@@ -348,10 +354,12 @@ def _measure(plan: Plan, cache: feature_cache.FeatureCache | None) -> list[Featu
                 each.add(torch.from_numpy(np.array(maps[0, batch.start : batch.stop])))  # a copy: the file is read-only
     else:
         images = Pairs(plan.data, plan.samples.fit, (plan.settings.source,), size_hw=plan.size_hw)
+        whole = plan.in_batch(images)
         for batch in _in_batches(min(len(images), MOST_MEASURED)):
-            seen = collate([images[0, index] for index in batch])[plan.settings.source]
-            for each, features in zip(sums, plan.teacher.features(seen), strict=True):
-                each.add(features)
+            seen = collate([whole[0, index] for index in batch])
+            features = plan.teacher.features(seen[plan.settings.source], seen.get(BOXES))
+            for each, given in zip(sums, features, strict=True):
+                each.add(given)
     return [each.statistics() for each in sums]
 
 

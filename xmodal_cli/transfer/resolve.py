@@ -5,37 +5,37 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
-from xmodal_cli.data.prepared import PreparedData
+from xmodal_cli.data.memory import common_size, fits_in_memory
+from xmodal_cli.data.prepared import RGB, PreparedData
+from xmodal_cli.data.proposals import Proposals, open_proposals, require
 from xmodal_cli.data.transforms import SIZE_STEP, short_side_to
 from xmodal_cli.errors import SettingsError, closest
-from xmodal_cli.runs import processes
-from xmodal_cli.runs.device import available_cpus, resolve_device, resolve_precision, resolve_threads
 from xmodal_cli.runs.settings import FitSettings
-from xmodal_cli.runs.training_settings import absolute
+from xmodal_cli.runs.training_settings import absolute, resolved_training
 from xmodal_cli.transfer.losses import LOSSES
 from xmodal_cli.transfer.normalise import NORMALISATIONS
 from xmodal_cli.transfer.points import TransferPoint, parse
-from xmodal_cli.transfer.settings import CACHE_MODES, DistillSettings
+from xmodal_cli.transfer.regions import REGION_LAYERS
+from xmodal_cli.transfer.settings import CACHE_MODES, IMAGE, PROPOSALS, REGION_KINDS, DistillSettings
+from xmodal_cli.transfer.teacher_run import TeacherRun, open_teacher_run
 
+AUTO = "auto"
+TEACHER = "vgg16"  # the paper's
 SHORT_SIDE = 224  # px: what most ImageNet networks were trained at
 HELD_OUT_SHARE, HELD_OUT_MOST = 0.1, 512  # of the split, to watch explained variance
-WARMUP_SHARE = 0.05
-EVALUATIONS = 12  # per run
-MOST_WORKERS = 8
-MEMORY_SHARE = 0.3  # of the free memory that decoded images may take
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Which pairs a transfer trains on, and which it holds out to watch itself."""
+    """Which pairs a transfer trains on, which it holds out to watch itself, and regions of all of them, if wanted."""
 
     fit: list[str]
     held_out: list[str]
+    proposals: Proposals | None = None
 
 
 def resolve(settings: DistillSettings, data: PreparedData) -> tuple[DistillSettings, Samples]:
@@ -43,48 +43,38 @@ def resolve(settings: DistillSettings, data: PreparedData) -> tuple[DistillSetti
 
     Raises:
         SettingsError: something is wrong; all problems are named at once.
+        DataError: pairs have no proposals where regions are wanted.
     """
-    problems = _problems(settings)
+    taught_by = teacher_run(settings)
+    problems = _problems(settings) + _teacher_problems(settings, taught_by)
     if problems:
         raise SettingsError("\n       ".join(problems))
+    settings = _with_teacher(settings, taught_by)
     for modality in (settings.source, settings.modality):
         data.modality(modality)
     samples = _samples(settings, data)
-    device = resolve_device(settings.device)
     size_hw = parse_size(settings.size, common_size(data, samples.fit))
     in_memory = fits_in_memory(data, samples.fit, (settings.source, settings.modality))
     iterations = settings.iterations or math.ceil(settings.epochs * len(samples.fit) / settings.batch_size)
-    workers = settings.workers
-    if workers is None:
-        workers = 0 if in_memory and device.type == "cpu" else min(MOST_WORKERS, max(1, available_cpus() - 1))
     resolved = replace(
-        settings,
+        resolved_training(settings, iterations, in_memory=in_memory),
         data=absolute(settings.data),
-        teacher_weights=absolute(settings.teacher_weights),
+        teacher_weights=settings.teacher_weights and absolute(settings.teacher_weights),
+        teacher_run=settings.teacher_run and absolute(settings.teacher_run),
         init=absolute(settings.init),
         size=f"{size_hw[0]}x{size_hw[1]}",
-        device=device.type if device.index is None else str(device),
-        precision=resolve_precision(settings.precision, device),
-        threads=resolve_threads(settings.threads),
-        workers=workers,
-        iterations=iterations,
         epochs=round(iterations * settings.batch_size / len(samples.fit), 2),
-        warmup=round(WARMUP_SHARE * iterations) if settings.warmup is None else settings.warmup,
-        evaluate_every=settings.evaluate_every or max(1, math.ceil(iterations / EVALUATIONS)),
         cache=_cache_mode(settings),
+        proposals=None if samples.proposals is None else samples.proposals.method,
     )
-    problems = resolved.fit_settings().problems()
-    if settings.batch_size % processes.count():
-        problems.append(f"--batch-size {settings.batch_size} cannot be shared evenly by {processes.count()} processes.")
-    if problems:
-        raise SettingsError("\n       ".join(problems))
     return resolved, samples
 
 
 def _problems(settings: DistillSettings) -> list[str]:
     """What can be known to be wrong without looking at the data."""
     found = []
-    for option, known in (("loss", LOSSES), ("normalise", NORMALISATIONS), ("cache", CACHE_MODES)):
+    choices = {"loss": LOSSES, "normalise": NORMALISATIONS, "cache": CACHE_MODES, "regions": REGION_KINDS}
+    for option, known in choices.items():
         value = getattr(settings, option)
         if value not in known:
             found.append(f"--{option} {value!r} is not one of {', '.join(known)}. {closest(value, known)}".strip())
@@ -92,10 +82,12 @@ def _problems(settings: DistillSettings) -> list[str]:
         found.append(f"--crop must be in (0, 1], the smallest share of the image that is seen, not {settings.crop}.")
     if settings.iterations is None and not settings.epochs > 0:
         found.append(f"--epochs must be positive, not {settings.epochs}.")
-    if settings.source == settings.modality:
-        found.append(
-            f"--source and --modality are both {settings.modality!r}: the student would see what the teacher sees."
-        )
+    if settings.regions_per_image < 1:
+        found.append(f"--regions-per-image must be at least 1, not {settings.regions_per_image}.")
+    if settings.regions == PROPOSALS and settings.cache == "on":
+        found.append("--cache on keeps maps of whole images; regions are drawn anew each time: leave --cache out.")
+    if settings.regions == IMAGE and settings.proposals is not None:
+        found.append(f"--proposals {settings.proposals} belongs to --regions proposals: give both, or neither.")
     checked = ("optimiser", "lr", "schedule", "weight_decay", "momentum", "clip_norm", "checkpoint_every")
     placeholder = FitSettings(
         iterations=1 if settings.iterations is None else settings.iterations,
@@ -105,21 +97,63 @@ def _problems(settings: DistillSettings) -> list[str]:
     return found + placeholder.problems()
 
 
+def teacher_run(settings: DistillSettings) -> TeacherRun | None:
+    """The run that teaches, if one does."""
+    if settings.teacher_run is None:
+        return None
+    return open_teacher_run(Path(settings.teacher_run), settings.source)
+
+
+def _teacher_problems(settings: DistillSettings, taught_by: TeacherRun | None) -> list[str]:
+    """What does not go together about the teacher."""
+    found = []
+    source = RGB if settings.source == AUTO else settings.source
+    if taught_by is not None:
+        for option in ("teacher", "teacher_weights"):
+            if getattr(settings, option) is not None:
+                found.append(f"--teacher-run brings network and weights: leave --{option.replace('_', '-')} out.")
+        if settings.source not in (AUTO, taught_by.modality):
+            found.append(
+                f"--source is {settings.source!r}, but the teacher of {taught_by.run.path} sees "
+                f"{taught_by.modality!r}: leave --source out."
+            )
+        source = taught_by.modality
+    if source == settings.modality:
+        found.append(f"Teacher and student are both of {source!r}: the student would see what the teacher sees.")
+    return found
+
+
+def _with_teacher(settings: DistillSettings, taught_by: TeacherRun | None) -> DistillSettings:
+    """Settings that say who teaches and what the teacher sees."""
+    if taught_by is not None:
+        return replace(settings, source=taught_by.modality)
+    return replace(
+        settings,
+        source=RGB if settings.source == AUTO else settings.source,
+        teacher=settings.teacher or TEACHER,
+        teacher_weights=settings.teacher_weights or "imagenet",
+    )
+
+
 def _samples(settings: DistillSettings, data: PreparedData) -> Samples:
     ids = data.ids(settings.split)
     if not ids:
         raise SettingsError(f"Split {settings.split!r} of {data.root} has no pairs.")
-    if len(ids) == 1:
-        return Samples(ids, [])
-    fit, held_out = data.hold_out(settings.split, HELD_OUT_SHARE)
-    return Samples(fit, held_out[:HELD_OUT_MOST])
+    fit, held_out = data.hold_out(settings.split, HELD_OUT_SHARE) if len(ids) > 1 else (ids, [])
+    samples = Samples(fit, held_out[:HELD_OUT_MOST])
+    if settings.regions == IMAGE:
+        return samples
+    proposals = open_proposals(data, settings.proposals)
+    require(proposals, samples.fit + samples.held_out)
+    return replace(samples, proposals=proposals)
 
 
 def _cache_mode(settings: DistillSettings) -> str:
     """Whole images can be cached without loss; random windows want a live teacher (docs/results.md has the cost)."""
     if settings.cache != "auto":
         return settings.cache
-    return "on" if settings.crop == 1 and not settings.shuffle_pairs else "off"
+    whole = settings.crop == 1 and settings.regions == IMAGE
+    return "on" if whole and not settings.shuffle_pairs else "off"
 
 
 def transfer_points(texts: tuple[str, ...], default: TransferPoint) -> list[TransferPoint]:
@@ -134,6 +168,27 @@ def transfer_points(texts: tuple[str, ...], default: TransferPoint) -> list[Tran
     if twice:
         raise SettingsError(f"Transfer point {', '.join(twice)} is named twice.", "Name each once, with its weight.")
     return points
+
+
+def check_regions(points: Sequence[TransferPoint]) -> None:
+    """Make sure that points make sense where regions are compared: some are of regions, and those on both sides.
+
+    Raises:
+        SettingsError: they do not.
+    """
+    both = [(point.teacher in REGION_LAYERS, point.student in REGION_LAYERS) for point in points]
+    for point, (teacher, student) in zip(points, both, strict=True):
+        if teacher != student:
+            raise SettingsError(
+                f"{point.teacher}:{point.student} would carry {'regions' if teacher else 'a map'} into "
+                f"{'regions' if student else 'a map'}.",
+                "With --regions proposals, fc6 and fc7 go with fc6 or fc7: --transfer fc7:fc7",
+            )
+    if not any(teacher for teacher, _ in both):
+        raise SettingsError(
+            "--regions proposals is for fc6 and fc7, and neither is a transfer point.",
+            "Add --transfer fc7:fc7, or leave --regions out: other layers are maps of the whole image.",
+        )
 
 
 def parse_size(text: str, image_hw: tuple[int, int]) -> tuple[int, int]:
@@ -165,28 +220,3 @@ def parse_size(text: str, image_hw: tuple[int, int]) -> tuple[int, int]:
     if min(size) < SIZE_STEP:
         raise SettingsError(f"--size {text} is too small for a network: at least {SIZE_STEP} px a side.")
     return size
-
-
-def common_size(data: PreparedData, ids: list[str]) -> tuple[int, int]:
-    """The size `(H, W)` that most of these pairs have."""
-    return Counter(data.size_hw(name) for name in ids).most_common(1)[0][0]
-
-
-def fits_in_memory(data: PreparedData, ids: list[str], modalities: tuple[str, ...]) -> bool:
-    """Whether the decoded images of these pairs take a modest share of the memory that is free."""
-    height, width = common_size(data, ids)
-    per_pair = sum(
-        height * width * data.modalities[name].channels * np.dtype(data.modalities[name].dtype).itemsize
-        for name in modalities
-    )
-    return per_pair * len(ids) < MEMORY_SHARE * free_memory_bytes()
-
-
-def free_memory_bytes() -> int:
-    """Memory that programs may still take; 2 GB where the system does not say."""
-    path = Path("/proc/meminfo")
-    if path.is_file():
-        for line in path.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return 2 << 30

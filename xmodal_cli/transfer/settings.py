@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 from xmodal_cli.runs.training_settings import TrainingSettings
 
 CACHE_MODES = ("auto", "off", "on")
+IMAGE, PROPOSALS = "image", "proposals"
+REGION_KINDS = (IMAGE, PROPOSALS)
 
 
 @dataclass(frozen=True)
@@ -21,11 +23,16 @@ class DistillSettings(TrainingSettings):
     Args:
         data: folder of the prepared data set.
         split: whose pairs are used; 10 % of it is held out to watch explained variance.
-        source, modality: what the teacher sees, what the student sees.
-        teacher: model name; teacher_weights: `imagenet`, `random` (a control) or a file.
+        source, modality: what the teacher sees, what the student sees; the source is rgb, or what `teacher_run` sees.
+        teacher: model name; teacher_weights: `imagenet`, `random` (a control) or a file. VGG16 and its published
+            weights unless said otherwise; None where a run teaches.
+        teacher_run: a finished run of finetune or distill that teaches instead: its network, weights and input.
         student: model name; init: `random` as in the paper, `imagenet` or a file; stem: how weights of a three-channel
             stem become another number of channels (`mean`, `copy`, `random`).
         transfer: transfer points `TEACHER:STUDENT=WEIGHT`; empty takes each network's default layer.
+        regions: what fc6 and fc7 are read on: `image`, one vector for all of it, or `proposals`, as a detector does.
+        proposals: name of the stored proposals; the only ones there are if None.
+        regions_per_image: proposals of an image that are compared in one step.
         loss: `l2`, `logistic`, `cosine` or `smooth-l1`.
         normalise: `channel`, `scale` or `none`, of the teacher's features.
         size: what the networks see: `auto`, a short side in pixels, or `HEIGHTxWIDTH`.
@@ -36,18 +43,22 @@ class DistillSettings(TrainingSettings):
         epochs, iterations: how long; iterations win, and are what is resolved.
     """
 
-    PATHS: ClassVar[tuple[str, ...]] = ("data", "teacher_weights", "init")
+    PATHS: ClassVar[tuple[str, ...]] = ("data", "teacher_weights", "teacher_run", "init")
 
     data: str
-    teacher: str = "vgg16"
+    teacher: str | None = None
     student: str = "alexnet"
     modality: str = "hha"
-    source: str = "rgb"
+    source: str = "auto"
     split: str = "train"
-    teacher_weights: str = "imagenet"
+    teacher_weights: str | None = None
+    teacher_run: str | None = None
     init: str = "random"
     stem: str = "mean"
     transfer: tuple[str, ...] = ()
+    regions: str = IMAGE
+    proposals: str | None = None
+    regions_per_image: int = 16
     loss: str = "l2"
     normalise: str = "scale"
     size: str = "auto"
@@ -58,22 +69,25 @@ class DistillSettings(TrainingSettings):
     epochs: float = 60
 
 
+PAPER: dict[str, Any] = {
+    "iterations": 100_000,
+    "batch_size": 2,
+    "optimiser": "sgd",
+    "lr": 1e-3,
+    "momentum": 0.9,
+    "weight_decay": 5e-4,
+    "bias_lr": 2.0,
+    "schedule": "step",
+    "lr_step": 30_000,
+    "crop": 1.0,
+    "warmup": 0,
+}
 # `small` trains on two CPU cores in minutes. `paper` is Caffe's recipe as far as it is known: the student's definition
 # gives the bias rate; iterations are the paper's; learning rate, momentum, decay and batch are UNKNOWN (recipe 3.4) and
-# are the values that the authors used for detection.
+# are the values that the authors used for detection. `vgg-to-vgg` is the paper's second pair of networks, whose depth
+# detector reaches 33.5; all settings of that transfer are UNKNOWN (recipe 3.5), so that only the networks differ here.
 PRESETS: dict[str, dict[str, Any]] = {
     "small": {},
-    "paper": {
-        "iterations": 100_000,
-        "batch_size": 2,
-        "optimiser": "sgd",
-        "lr": 1e-3,
-        "momentum": 0.9,
-        "weight_decay": 5e-4,
-        "bias_lr": 2.0,
-        "schedule": "step",
-        "lr_step": 30_000,
-        "crop": 1.0,
-        "warmup": 0,
-    },
+    "paper": PAPER,
+    "vgg-to-vgg": {**PAPER, "student": "vgg16", "transfer": ("pool5:pool5",)},
 }

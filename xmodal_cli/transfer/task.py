@@ -1,9 +1,11 @@
 """The training task of a transfer: equation 2 of the paper, summed over transfer points.
 
 The student and its adapters live in one module whose forward does all trainable work, so that several processes see it
-whole; the teacher stands outside of it, frozen.
+whole; the teacher stands outside of it, frozen. A point may be of regions (`regions`): then its maps are one cell of
+every region, `(N P, C, 1, 1)`, and its loss, a mean over elements as for maps, is the mean over all regions.
 
-Shapes: N pairs, `h x w` the teacher's grid at a point, C_s and C_t channels of student and teacher there.
+Shapes: N pairs, `h x w` the teacher's grid at a point, C_s and C_t channels of student and teacher there, P regions of
+an image.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from xmodal_cli.transfer.align import Alignment
 from xmodal_cli.transfer.cache import feature_key
 from xmodal_cli.transfer.losses import LOSSES
 from xmodal_cli.transfer.points import TransferPoint
+from xmodal_cli.transfer.region_samples import BOXES
+from xmodal_cli.transfer.regions import RegionTapped, read
 from xmodal_cli.transfer.teacher import Teacher
 
 
@@ -37,7 +41,7 @@ class AdaptedStudent(nn.Module):
 
     def __init__(
         self,
-        tapped: Tapped,
+        tapped: Tapped | RegionTapped,
         input_spec: InputSpec,
         points: Sequence[TransferPoint],
         adapters: Sequence[nn.Conv2d],
@@ -50,17 +54,18 @@ class AdaptedStudent(nn.Module):
         self.input_spec, self.points = input_spec, list(points)
         self.rectify, self.alignments = list(rectify), list(alignments)
 
-    def forward(self, images: Tensor) -> list[Tensor]:
+    def forward(self, images: Tensor, boxes: Tensor | None = None) -> list[Tensor]:
         """Adapted maps of target images.
 
         Args:
             images: `(N, C, H, W)` as stored.
+            boxes: `(N, P, 4)` xyxy in pixels of the images, where regions are read.
 
         Returns:
-            One `(N, C_t, h, w)` float32 tensor per point.
+            One `(N, C_t, h, w)` float32 tensor per point; of regions `(N P, C_t, 1, 1)`.
         """
         inputs = self.input_spec.normalise(images).contiguous(memory_format=torch.channels_last)
-        maps = self.student(inputs)
+        maps = read(self.student, inputs, boxes)
         adapted = []
         for point, adapter, rectify, align in zip(
             self.points, self.adapters, self.rectify, self.alignments, strict=True
@@ -88,7 +93,8 @@ class TransferTask:
         divisors: for each point `(C_t,)`, what the teacher's features are divided by.
         loss: name of the function f.
         source, target: modalities that teacher and student see.
-        held_out: batches of held-out pairs, `{source: ..., target: ...}`; may be empty.
+        held_out: batches of held-out pairs, `{source: ..., target: ...}`, with `boxes` where regions are read; may be
+            empty.
     """
 
     def __init__(
@@ -112,17 +118,22 @@ class TransferTask:
         if feature_key(0) in batch:
             maps = [batch[feature_key(number)].to(self.teacher.device).float() for number in range(len(self.divisors))]
         else:
-            maps = self.teacher.features(batch[self.source])
+            maps = self.teacher.features(batch[self.source], batch.get(BOXES))
         return [features / divisor for features, divisor in zip(maps, self.divisors, strict=True)]
 
     def step(self, module: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
         """The weighted sum of the points' losses on a batch, in float32."""
         targets = self.targets(batch)
-        adapted = module(batch[self.target].to(self.teacher.device, non_blocking=True))
+        adapted = module(*self._seen(batch))
         with torch.autocast(self.teacher.device.type, enabled=False):
             losses = [self.loss(student, teacher) for student, teacher in zip(adapted, targets, strict=True)]
         total = sum(point.weight * loss for point, loss in zip(self.module.points, losses, strict=True))
         return {"loss": torch.as_tensor(total)}
+
+    def _seen(self, batch: dict[str, Any]) -> list[Tensor]:
+        """What the student is given of a batch: target images, and regions where there are any."""
+        names = [self.target, BOXES] if BOXES in batch else [self.target]
+        return [batch[name].to(self.teacher.device, non_blocking=True) for name in names]
 
     def evaluate(self) -> dict[str, float]:
         """Explained variance on held-out pairs, at each point; `explained_variance` is that of the last one.
@@ -133,7 +144,7 @@ class TransferTask:
             return {}
         residuals = [ResidualSums() for _ in self.module.points]
         for batch in self.held_out:
-            adapted = self.module(batch[self.target].to(self.teacher.device))
+            adapted = self.module(*self._seen(batch))
             for sums, student, teacher in zip(residuals, adapted, self.targets(batch), strict=True):
                 sums.add(student, teacher)
         values = {

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from xmodal_cli.models.backbones import Backbone
-from xmodal_cli.models.layers import Tapped
 from xmodal_cli.runs.device import autocast
+from xmodal_cli.transfer.regions import read, tap
 
 
 class Teacher:
@@ -22,28 +22,37 @@ class Teacher:
         layers: the layers to read.
         device: where it runs.
         precision: of its forward pass.
+        regions_hw: size of the input where fc6 and fc7 are read on regions; None reads whole images.
     """
 
-    def __init__(self, backbone: Backbone, layers: Sequence[str], device: torch.device, precision: str) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        layers: Sequence[str],
+        device: torch.device,
+        precision: str,
+        regions_hw: tuple[int, int] | None = None,
+    ) -> None:
         self.backbone, self.layers = backbone, list(layers)
         self.device, self.precision = device, precision
-        self.tapped = Tapped(backbone, list(dict.fromkeys(layers))).to(device)
+        self.tapped = tap(backbone, layers, regions_hw).to(device)
         self.tapped.to(memory_format=torch.channels_last)
         self.tapped.eval().requires_grad_(False)
 
     @torch.no_grad()
-    def features(self, images: Tensor) -> list[Tensor]:
-        """Features of images.
+    def features(self, images: Tensor, boxes: Tensor | None = None) -> list[Tensor]:
+        """Features of images, or of regions in them.
 
         Args:
             images: `(N, C, H, W)` as stored, any dtype.
+            boxes: `(N, P, 4)` xyxy in pixels of the images, where regions are read.
 
         Returns:
-            One tensor `(N, C', h, w)` float32 per layer, in the order of `layers`.
+            One tensor `(N, C', h, w)` float32 per layer, in the order of `layers`; of regions `(N P, C', 1, 1)`.
         """
         inputs = self.backbone.input.normalise(images.to(self.device, non_blocking=True))
         with autocast(self.device, self.precision):
-            maps = self.tapped(inputs.contiguous(memory_format=torch.channels_last))
+            maps = read(self.tapped, inputs.contiguous(memory_format=torch.channels_last), _on(boxes, self.device))
         return [maps[layer].float() for layer in self.layers]
 
     def check(self) -> None:
@@ -59,3 +68,7 @@ class Teacher:
             digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
             digest.update(tensor.detach().cpu().numpy().tobytes())  # in C order, whatever the memory layout
         return digest.hexdigest()
+
+
+def _on(boxes: Tensor | None, device: torch.device) -> Tensor | None:
+    return None if boxes is None else boxes.to(device, non_blocking=True)
