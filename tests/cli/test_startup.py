@@ -27,7 +27,10 @@ COMMANDS = {
     "version": ["--version"],
     "distill": ["distill", "--help"],
     "evaluate": ["evaluate", "--help"],
+    "finetune": ["finetune", "--help"],
+    "predict": ["predict", "--help"],
     "prepare": ["prepare", "folder", "--help"],
+    "prepare proposals": ["prepare", "proposals", "--help"],
     "cache": ["cache", "--help"],
     "doctor": ["doctor", "--help"],
 }
@@ -62,7 +65,7 @@ def test_bare_command_maps_the_way_from_images_to_figures() -> None:
     assert [word for word in ("prepare folder", "prepare check", "distill", "evaluate") if word not in shown] == []
 
 
-@pytest.mark.parametrize("name", ["distill", "evaluate", "prepare"])
+@pytest.mark.parametrize("name", ["distill", "evaluate", "finetune", "predict", "prepare", "prepare proposals"])
 def test_help_ends_with_examples(name: str) -> None:
     shown = subprocess.run(
         [sys.executable, "-m", "xmodal_cli", *COMMANDS[name]], capture_output=True, text=True, check=True

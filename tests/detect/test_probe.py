@@ -12,12 +12,11 @@ from tiny_runs import HEIGHT, WIDTH, settings
 
 from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.data.transforms import short_side_to
-from xmodal_cli.detect import evaluation, probe
-from xmodal_cli.detect.evaluation import Baseline, evaluate_probe
+from xmodal_cli.detect import probe, probe_evaluation
 from xmodal_cli.detect.probe import SHORT_SIDE, RegionFeatures, annotated_boxes, probe_geometry, score
+from xmodal_cli.detect.probe_evaluation import Baseline, evaluate_probe
 from xmodal_cli.errors import SettingsError
 from xmodal_cli.models.backbones import build
-from xmodal_cli.models.grid import Grid
 from xmodal_cli.runs.folder import open_run
 from xmodal_cli.transfer.distill import distill
 
@@ -104,20 +103,6 @@ def test_split_that_was_learned_from_cannot_be_scored(tiny_data: PreparedData) -
             probe_geometry(tiny_data, split=split, train_split=train_split)
 
 
-def test_regions_are_read_where_the_cells_look() -> None:
-    """A map whose values are the places its cells look at, read on a box, gives the box's centre."""
-    grid = Grid((8.0, 8.0), (3.0, 5.0), (20, 30))
-    rows = 3.0 + 8 * torch.arange(20.0)
-    columns = 5.0 + 8 * torch.arange(30.0)
-    maps = torch.stack([rows[:, None].expand(20, 30), columns[None].expand(20, 30)])
-    box = torch.tensor([[40.0, 32.0, 104.0, 80.0]])
-    found = probe._regions(maps, box, grid).view(2, 3, 3)
-    # Pixel p's own centre counts as p, box borders lie between pixels: the box's centre is half a pixel less.
-    assert found[0, 1, 1].item() == pytest.approx((32 + 80) / 2 - 0.5, abs=1e-3)
-    assert found[1, 1, 1].item() == pytest.approx((40 + 104) / 2 - 0.5, abs=1e-3)
-    assert (found[1, 1, 2] - found[1, 1, 1]).item() == pytest.approx(64 / 3, abs=1e-3)
-
-
 def test_annotated_boxes_are_those_of_the_file_in_pixels(tiny_data: PreparedData) -> None:
     boxes = annotated_boxes(tiny_data, "val")
     assert len(boxes) == 6
@@ -155,4 +140,4 @@ def test_wrong_baselines_are_refused(tiny_data: PreparedData, tmp_path: Path) ->
             evaluate_probe(baseline, tiny_data, split="val", runs=tmp_path)
         assert word in f"{caught.value} {caught.value.hint}"
     assert list(tmp_path.iterdir()) == []
-    assert evaluation.BASELINES == ("random", "imagenet", "geometry")
+    assert probe_evaluation.BASELINES == ("random", "imagenet", "geometry")

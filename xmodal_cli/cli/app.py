@@ -30,6 +30,11 @@ xmodal carries supervision from images with labels (RGB) to paired images withou
   3  xmodal distill --data DATA --teacher vgg16 --student alexnet --modality disparity
                                             teach a student to see the new modality, without labels
   4  xmodal evaluate --probe                how good are its features?
+  5  xmodal prepare proposals DATA --method bottom-up
+                                            where objects may be
+  6  xmodal finetune --data DATA --modality disparity --init runs/distill/latest
+                                            a detector from few labels
+  7  xmodal evaluate RUN [RUN...]           its AP, alone or fused; xmodal predict RUN IMAGE...: boxes in new images
 
   xmodal layers NAME, xmodal models         what can be teacher and student, and where to transfer
   xmodal cache list                         teacher features kept on disk
@@ -154,5 +159,5 @@ def _register() -> None:
 
 
 # One module per command, in the order that `xmodal --help` lists them.
-COMMANDS = ("prepare", "layers", "models", "distill", "evaluate", "cache", "doctor")
+COMMANDS = ("prepare", "proposals", "layers", "models", "distill", "finetune", "evaluate", "predict", "cache", "doctor")
 _register()

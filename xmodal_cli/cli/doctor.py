@@ -85,7 +85,7 @@ def _precision() -> Finding:
 
 
 def _memory() -> Finding:
-    from xmodal_cli.transfer.resolve import free_memory_bytes
+    from xmodal_cli.data.memory import free_memory_bytes
 
     free = free_memory_bytes()
     return free > 2 << 30, f"{free / 2**30:.1f} GiB free"

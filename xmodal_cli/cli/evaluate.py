@@ -1,9 +1,10 @@
-"""`xmodal evaluate`: how good a run's features are. Today by the region probe."""
+"""`xmodal evaluate`: how good a run is: a detector by what it finds, a student by the region probe."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,66 +21,247 @@ from xmodal_cli.cli.options import (
 )
 from xmodal_cli.cli.output import out, table
 from xmodal_cli.cli.progress import counting
+from xmodal_cli.errors import SettingsError
 
 if TYPE_CHECKING:
-    from xmodal_cli.detect.evaluation import Baseline, Evaluation
+    from xmodal_cli.detect.probe_evaluation import Baseline, Evaluation
+    from xmodal_cli.detect.run_evaluation import DetectionEvaluation, Earlier
     from xmodal_cli.metrics.results import ProbeResult
     from xmodal_cli.runs.folder import RunFolder
 
 DEFAULT_MODALITY = "hha"
 
 EXAMPLES = """
-xmodal evaluate runs/distill/latest --probe --data data/nyud2 --split val
-xmodal evaluate --probe
+xmodal evaluate runs/finetune/latest --data data/nyud2 --split val
+xmodal evaluate runs/finetune/RGB_RUN runs/finetune/HHA_RUN --split val
+xmodal evaluate runs/finetune/latest --metric coco --json
+xmodal evaluate --detections detections.json --data data/nyud2 --split val
+xmodal evaluate runs/finetune/HHA_RUN --against runs/evaluate/DISPARITY_EVALUATION
+xmodal evaluate runs/distill/latest --probe
 xmodal evaluate --probe --init imagenet --backbone squeezenet1_1 --modality rgb --data data/nyud2
-xmodal evaluate --probe --init random --backbone squeezenet1_1 --modality hha --seed 1
 """
+DETECTOR, PROBE = "Detectors", "Probe"
+
+
+def _option(text: str, panel: str, *names: str) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel=panel, show_default=False)
 
 
 @command(app, "evaluate", examples=EXAMPLES)
 def evaluate_command(
-    run: Annotated[Path | None, typer.Argument(help="Run to evaluate; the newest finished one by default.")] = None,
-    probe: Annotated[  # what is measured; until there is another measure it goes without saying
-        bool, typer.Option("--probe", help="Name annotated boxes from frozen features.", show_default=False)
-    ] = True,
+    run: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Runs; several detectors are fused. \\[default: the newest]", show_default=False),
+    ] = None,
     data: DataOption = None,
     split: Annotated[str, typer.Option("--split", help="Split that is scored.")] = "val",
-    train_split: Annotated[str, typer.Option("--train-split", help="Split that the probe learns from.")] = "train",
+    metric: Annotated[str | None, _option("voc (the paper's AP) or coco. \\[default: voc]", DETECTOR)] = None,
+    detections: Annotated[Path | None, _option("Score this COCO results file, exactly as it is.", DETECTOR)] = None,
+    proposals: Annotated[
+        str | None, _option("Name of the stored proposals. \\[default: those of the run]", DETECTOR)
+    ] = None,
+    size: Annotated[
+        int | None, _option("Short side in pixels, for all runs. \\[default: each its own]", DETECTOR)
+    ] = None,
+    against: Annotated[Path | None, _option("An earlier evaluation: count the classes won.", DETECTOR)] = None,
+    paper: Annotated[str | None, _option("Show a row of the paper beside, e.g. table1/1C.", DETECTOR)] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Name annotated boxes from frozen features.", rich_help_panel=PROBE)
+    ] = False,
+    train_split: Annotated[str | None, _option("Split that the probe learns from. \\[default: train]", PROBE)] = None,
     init: Annotated[
-        str | None, typer.Option("--init", help="Baseline without a run: random, imagenet, or geometry (boxes alone).")
+        str | None, _option("Baseline without a run: random, imagenet, or geometry (boxes alone).", PROBE)
     ] = None,
-    backbone: Annotated[str | None, typer.Option("--backbone", help="Network of a baseline.")] = None,
-    weights: Annotated[Path | None, typer.Option("--weights", help="Weights file of an imagenet baseline.")] = None,
-    modality: Annotated[str | None, typer.Option("--modality", help="What a baseline sees. \\[default: hha]")] = None,
+    backbone: Annotated[str | None, _option("Network of a baseline.", PROBE)] = None,
+    weights: Annotated[Path | None, _option("Weights file of an imagenet baseline.", PROBE)] = None,
+    modality: Annotated[str | None, _option("What a baseline sees. \\[default: hha]", PROBE)] = None,
     layer: Annotated[
-        str | None, typer.Option("--layer", help="Layer that is probed. \\[default: the last transferred, or pool5]")
+        str | None, _option("Layer that is probed. \\[default: the last transferred, or pool5]", PROBE)
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of a random baseline.")] = 0,
+    seed: Annotated[int | None, _option("Of a random baseline. \\[default: 0]", PROBE)] = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",
     runs: RunsOption = Path(DEFAULT_RUNS),
 ) -> None:
-    """Measure a run, or a baseline, on annotated boxes that its student never saw."""
-    from xmodal_cli.data.prepared import PreparedData
-    from xmodal_cli.detect import evaluation
-    from xmodal_cli.errors import SettingsError
+    """Measure detectors by what they find in a split, or a student by what its frozen features tell."""
+    from xmodal_cli.runs.folder import latest, open_run
 
-    baseline_only = {"--backbone": backbone, "--weights": weights, "--modality": modality, "--seed": seed or None}
-    misplaced = [option for option, value in baseline_only.items() if value is not None]
-    if init is None and misplaced:
-        raise SettingsError(f"{', '.join(misplaced)} belongs to a baseline.", "Add --init random or imagenet.")
-    if init is not None and run is not None:
-        raise SettingsError(f"--init {init} measures a baseline, and {run} is a run.", "Leave one of the two out.")
-    subject: RunFolder | Baseline
+    of_detectors = {
+        "--metric": metric,
+        "--detections": detections,
+        "--proposals": proposals,
+        "--size": size,
+        "--against": against,
+        "--paper": paper,
+    }
+    of_baselines = {"--backbone": backbone, "--weights": weights, "--modality": modality, "--seed": seed}
+    of_probes = {
+        "--probe": probe or None,
+        "--train-split": train_split,
+        "--init": init,
+        "--layer": layer,
+        **of_baselines,
+    }
+    beside, earlier = _paper_row(paper), _earlier(against, split, metric)
+    if detections is not None:
+        _refuse(of_probes, "measures a network, and --detections scores a file")
+        _refuse(
+            {"a run": run, "--proposals": proposals, "--size": size}, "is not used: --detections is a finished file"
+        )
+        _report_detections(_score_file(detections, data, split, metric, runs), earlier, paper, beside)
+        return
+    if init is not None:
+        _refuse({"a run": run}, f"is measured by itself, and --init {init} is a baseline")
+        _refuse(of_detectors, "is for detectors")
+    found = [open_run(path) for path in run or ()]
+    if not found and init is None:
+        found = [latest(runs, ("distill",) if probe else ("distill", "finetune"))]
     if init is None:
-        subject = evaluation.find_run(run, runs)
-        chosen = given_anew(data) or evaluation.recorded_data(subject)
-    else:
-        subject = evaluation.Baseline(init, backbone, modality or DEFAULT_MODALITY, weights, layer, seed)
-        subject.check()
-        chosen = data or Path(DEFAULT_DATA)
+        _refuse(of_baselines, "belongs to a baseline: add --init random or imagenet")
+    kinds = {each.command for each in found}
+    if kinds == {"finetune"} and not probe:
+        _refuse(of_probes, "is for the probe of a distill run")
+        chosen = given_anew(data) or _recorded_data(found[0])
+        _report_detections(
+            _score_runs(found, chosen, split, metric, proposals, size, device, precision, runs), earlier, paper, beside
+        )
+        return
+    _refuse(of_detectors, "is for detectors")
+    if len(found) > 1 or kinds - {"distill"}:
+        listed = ", ".join(f"{each.path} ({each.command})" for each in found)
+        raise SettingsError(
+            f"The probe measures one distill run; found {listed}.",
+            "Name one distill run, or detection runs only (without --probe) to fuse them.",
+        )
+    subject = found[0] if found else _baseline(str(init), backbone, modality, weights, layer, seed)
+    _probe(subject, data, split, train_split or "train", layer, device, precision, runs)
+
+
+def _refuse(options: dict[str, Any], why: str) -> None:
+    """Options that would silently do nothing are refused."""
+    given = [name for name, value in options.items() if value is not None and value != []]
+    if given:
+        raise SettingsError(f"{', '.join(given)} {why}.", "Leave it out, or see `xmodal evaluate --help`.")
+
+
+def _recorded_data(run: RunFolder) -> Path:
+    """The data set that a finished run was trained on."""
+    return Path(run.card()["data"]["path"])
+
+
+def _score_file(path: Path, data: Path | None, split: str, metric: str | None, runs: Path) -> DetectionEvaluation:
+    from xmodal_cli.data.prepared import PreparedData
+    from xmodal_cli.detect.run_evaluation import evaluate_file
+
+    prepared = PreparedData.open(data or Path(DEFAULT_DATA))
+    return evaluate_file(path, prepared, split=split, metric=metric or "voc", root=runs)
+
+
+def _score_runs(
+    found: Sequence[RunFolder],
+    data: Path,
+    split: str,
+    metric: str | None,
+    proposals: str | None,
+    size: int | None,
+    device: str,
+    precision: str,
+    runs: Path,
+) -> DetectionEvaluation:
+    from xmodal_cli.data.prepared import PreparedData
+    from xmodal_cli.detect.run_evaluation import evaluate_runs
+
     with counting("images") as watch:
-        result = evaluation.evaluate_probe(
+        return evaluate_runs(
+            found,
+            PreparedData.open(data),
+            split=split,
+            metric=metric or "voc",
+            proposals=proposals,
+            size=size,
+            device=device,
+            precision=precision,
+            root=runs,
+            watch=watch,
+        )
+
+
+def _report_detections(
+    result: DetectionEvaluation, earlier: Earlier | None, paper: str | None, beside: dict[str, float]
+) -> None:
+    """AP by class, beside the paper's and an earlier evaluation's where asked for."""
+    from xmodal_cli.detect.run_evaluation import classes_won
+
+    scores = result.scores
+    rows = scores.rows(beside or None)
+    columns = ["class", "AP", "objects", "detections", *(["paper"] if beside else [])]
+    tables = [table(f"{scores.metric} AP in percent, {result.subject}, split {scores.split}", columns, rows)]
+    results = result.to_dict()
+    if beside:
+        results["paper"] = {"row": paper, **beside}
+    if earlier is not None:
+        won = classes_won(scores, earlier)
+        results["against"] = won
+        line = [won["won"], won["lost"], won["tied"], f"{scores.mAP:.1f}", f"{won['mAP']:.1f}"]
+        tables.append(table(f"against {earlier.path}", ["won", "lost", "tied", "mAP", "its mAP"], [line], left=0))
+    out.result(results, tables, runs=result.runs, data=result.data, split=scores.split)
+    for note in result.notes:
+        out.warn(note)
+    if scores.classes_without_objects:
+        out.say(f"the mean leaves out {', '.join(scores.classes_without_objects)}: no objects in this split")
+    out.say(f"kept in {result.folder}")
+
+
+def _earlier(path: Path | None, split: str, metric: str | None) -> Earlier | None:
+    """The evaluation to compare with, found before anything is computed."""
+    if path is None:
+        return None
+    from xmodal_cli.detect.run_evaluation import earlier_evaluation
+
+    return earlier_evaluation(path, split, metric or "voc")
+
+
+def _paper_row(name: str | None) -> dict[str, float]:
+    """A row of the paper's tables as `{class: AP, "mean": mAP}`."""
+    from xmodal_cli.metrics.paper import paper_table
+
+    if name is None:
+        return {}
+    number, _, row = name.partition("/")
+    found = paper_table(number)[row]
+    return {**found.ap, **({} if found.mAP is None else {"mean": found.mAP})}
+
+
+def _baseline(
+    init: str, backbone: str | None, modality: str | None, weights: Path | None, layer: str | None, seed: int | None
+) -> Baseline:
+    from xmodal_cli.detect.probe_evaluation import Baseline
+
+    subject = Baseline(init, backbone, modality or DEFAULT_MODALITY, weights, layer, seed or 0)
+    subject.check()
+    return subject
+
+
+def _probe(
+    subject: RunFolder | Baseline,
+    data: Path | None,
+    split: str,
+    train_split: str,
+    layer: str | None,
+    device: str,
+    precision: str,
+    runs: Path,
+) -> None:
+    """Probe a run's student or a baseline, and report it."""
+    from xmodal_cli.data.prepared import PreparedData
+    from xmodal_cli.detect.probe_evaluation import Baseline, evaluate_probe
+
+    if isinstance(subject, Baseline):
+        chosen = data or Path(DEFAULT_DATA)
+    else:
+        chosen = given_anew(data) or _recorded_data(subject)
+    with counting("images") as watch:
+        result = evaluate_probe(
             subject,
             PreparedData.open(chosen),
             split=split,
@@ -90,10 +272,10 @@ def evaluate_command(
             runs=runs,
             watch=watch,
         )
-    _report(result)
+    _report_probe(result)
 
 
-def _report(result: Evaluation) -> None:
+def _report_probe(result: Evaluation) -> None:
     """The probe's figures, and where they are kept."""
     found = result.probe
     low, high = found.interval()

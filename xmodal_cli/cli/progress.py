@@ -45,12 +45,13 @@ def _plain_counter(what: str) -> Callable[[int, int], None]:
 
 
 class TrainingScreen:
-    """What a training command shows while it works: downloads, teacher features, then the live line of the training.
+    """What a training command shows while it works: downloads, features computed once, the line of the training.
 
     One display for all of them: on a terminal a moving line each, elsewhere a plain line now and then.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, features: str = "features") -> None:
+        self._features = features  # what `filling` counts
         self._bar: Progress | None = None
         self._lines: dict[str, TaskID] = {}
         self._told: dict[str, float] = {}
@@ -75,8 +76,8 @@ class TrainingScreen:
         self._show(url, "download", done, total, f"{done / 1e6:.0f} of {total / 1e6:.0f} MB")
 
     def filling(self, done: int, total: int) -> None:
-        """Teacher features being computed."""
-        self._show("features", "teacher features", done, total, f"{done}/{total} images")
+        """Features being computed before the training."""
+        self._show("features", self._features, done, total, f"{done}/{total} images")
 
     def training(self, moment: Moment) -> None:
         """The training itself: step, loss, explained variance, images/s, time left, memory."""
@@ -97,6 +98,8 @@ class TrainingScreen:
 def describe(moment: Moment) -> str:
     """One moment of a run as a line of text."""
     parts = [f"step {moment.step}/{moment.total}", f"loss {moment.loss:.4f}"]
+    if "mAP" in moment.metrics:
+        parts.append(f"mAP {moment.metrics['mAP']:.1f}")
     if "explained_variance" in moment.metrics:
         parts.append(f"explained variance {moment.metrics['explained_variance']:.1%}")
     parts += [

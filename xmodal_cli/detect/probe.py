@@ -17,7 +17,6 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torchvision.ops import roi_align
 
 from xmodal_cli.data.pairs import Pairs
 from xmodal_cli.data.prepared import PreparedData
@@ -25,8 +24,8 @@ from xmodal_cli.data.transforms import short_side_to
 from xmodal_cli.errors import DataError, SettingsError
 from xmodal_cli.metrics.results import ProbeResult, SeedScore
 from xmodal_cli.models.backbones import Backbone
-from xmodal_cli.models.grid import Grid
 from xmodal_cli.models.layers import Tapped, grid
+from xmodal_cli.models.regions import RegionPool
 from xmodal_cli.runs.device import autocast
 
 SHORT_SIDE = 224  # px; NYUD2's 425 x 560 becomes 224 x 296 with the long side a multiple of 8
@@ -188,13 +187,13 @@ class _Extractor:
         values = []
         for size_hw, members in _by_size(self.data, names).items():
             pairs = Pairs(self.data, members, (self.modality,), size_hw=size_hw)
-            layer_grid = grid(self.backbone, self.layer, size_hw)
+            pool = RegionPool.of_grid("align", GRID, grid(self.backbone, self.layer, size_hw), centred=True)
             for first in range(0, len(members), IMAGES_AT_ONCE):
                 some = members[first : first + IMAGES_AT_ONCE]
                 images = torch.stack([pairs[0, first + i][self.modality] for i in range(len(some))])
                 maps = self._maps(images)
                 values += [
-                    (name, _regions(maps[i], self._scaled(boxes[name].boxes_xyxy, name, size_hw), layer_grid))
+                    (name, pool(maps[i : i + 1], [self._scaled(boxes[name].boxes_xyxy, name, size_hw)]).flatten(1))
                     for i, name in enumerate(some)
                 ]
                 self.watch(len(values), len(names))
@@ -236,16 +235,6 @@ def annotated_boxes(data: PreparedData, split: str) -> dict[str, Boxes]:
             "Boxes come from COCO files: xmodal prepare folder ... --annotations train=FILE --annotations val=FILE",
         )
     return found
-
-
-def _regions(maps: Tensor, boxes_xyxy: Tensor, layer_grid: Grid) -> Tensor:
-    """RoIAlign on one image's map `(C, h, w)`, with the layer's true cell centres: `(N, C * 9)`."""
-    stride_y, stride_x = layer_grid.stride_yx
-    # Cell (i, j) looks at first_centre + stride * (i, j); aligned RoIAlign puts its centre at (i + 0.5, j + 0.5) cells.
-    offset = torch.tensor([layer_grid.first_centre_yx[1], layer_grid.first_centre_yx[0]] * 2) + 0.5
-    cells = (boxes_xyxy - offset) / torch.tensor([stride_x, stride_y] * 2) + 0.5
-    regions: Tensor = roi_align(maps[None], [cells], GRID, 1.0, sampling_ratio=2, aligned=True)  # (N, C, 3, 3)
-    return regions.flatten(1)
 
 
 def _by_size(data: PreparedData, names: list[str]) -> dict[tuple[int, int], list[str]]:

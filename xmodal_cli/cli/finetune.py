@@ -1,0 +1,190 @@
+"""`xmodal finetune`: options to settings, one call, a report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xmodal_cli.cli.app import INTERRUPTED, app
+from xmodal_cli.cli.command import command
+from xmodal_cli.cli.options import DEFAULT_RUNS, DataOption, RunsOption
+from xmodal_cli.cli.output import out, table
+from xmodal_cli.cli.progress import TrainingScreen, duration
+from xmodal_cli.cli.training import changed_settings, given_settings, merged_settings, refuse_beginning, setting
+from xmodal_cli.errors import SettingsError
+
+if TYPE_CHECKING:
+    from xmodal_cli.detect.finetune import FinetuneResult, Rehearsal
+
+EXAMPLES = """
+xmodal finetune --data data/nyud2 --modality hha --init runs/distill/latest
+xmodal finetune --data data/nyud2 --modality rgb --init imagenet --backbone alexnet --preset paper
+xmodal finetune --data data/nyud2 --modality hha --init random --backbone caffenet --preset paper-no-init
+xmodal finetune --data data/nyud2 --modality hha --init runs/distill/latest --freeze-through pool5
+xmodal finetune --resume runs/finetune/NAME
+Then: xmodal evaluate runs/finetune/latest --split val
+"""
+
+NETWORK, IMAGES, REGIONS, HEAD, TRAINING, MACHINE, RUN = (
+    "Network",
+    "Images",
+    "Regions",
+    "Head and losses",
+    "Training",
+    "Machine",
+    "Run",
+)
+
+
+@command(app, "finetune", examples=EXAMPLES)
+def finetune_command(
+    data: DataOption = None,
+    init: Annotated[
+        str | None, setting("random, imagenet, a run's folder, or a file of weights. [default: random]", NETWORK)
+    ] = None,
+    backbone: Annotated[str | None, setting("Network, where --init is no run; `xmodal models`.", NETWORK)] = None,
+    weights: Annotated[str | None, setting("File of ImageNet weights, instead of a download.", NETWORK)] = None,
+    stem: Annotated[
+        str | None, setting("Stem weights for other than 3 channels: mean, copy or random. [default: mean]", NETWORK)
+    ] = None,
+    layer: Annotated[
+        str | None, setting("Whose map regions are cut from. [default: conv5, or the last map]", NETWORK)
+    ] = None,
+    freeze_through: Annotated[str | None, setting("Layer up to which nothing learns.", NETWORK)] = None,
+    joint: Annotated[
+        str | None, setting("Train jointly with this run's network; both outputs are averaged.", NETWORK)
+    ] = None,
+    modality: Annotated[str | None, setting("What the detector sees. [default: hha]", IMAGES)] = None,
+    split: Annotated[str | None, setting("Whose annotated images to learn from. [default: train]", IMAGES)] = None,
+    hold_out: Annotated[
+        float | None, setting("Share of them, by scene, only watched; 0 learns from all. [default: 0]", IMAGES)
+    ] = None,
+    size: Annotated[int | None, setting("Short side in pixels. [default: 224; paper: 688]", IMAGES)] = None,
+    longest: Annotated[int | None, setting("What the long side may not exceed. [default: 2000]", IMAGES)] = None,
+    flip: Annotated[
+        bool | None, setting("Learn from mirrored images too. [default: flip]", IMAGES, "--flip/--no-flip")
+    ] = None,
+    input_: Annotated[
+        str | None,
+        setting(
+            "Mean and spread: of the weights, measured, or auto (weights for rgb). [default: auto]",
+            IMAGES,
+            "--input",
+        ),
+    ] = None,
+    proposals: Annotated[
+        str | None, setting("Name of the stored proposals. [default: the only ones there are]", REGIONS)
+    ] = None,
+    proposals_per_image: Annotated[int | None, setting("Best proposals used. [default: 2000]", REGIONS)] = None,
+    regions: Annotated[int | None, setting("Regions drawn from an image in a step. [default: 64]", REGIONS)] = None,
+    foreground: Annotated[float | None, setting("Largest share of them on objects. [default: 0.25]", REGIONS)] = None,
+    background_low: Annotated[
+        float | None, setting("Smallest overlap of background with an object. [default: 0]", REGIONS)
+    ] = None,
+    pooling: Annotated[
+        str | None, setting("max (RoI max pooling) or align (RoIAlign). [default: max]", HEAD)
+    ] = None,
+    pool_size: Annotated[int | None, setting("Cells per side of a region, for a new head.", HEAD)] = None,
+    features: Annotated[str | None, setting("Classify fc7 or fc6. [default: fc7]", HEAD)] = None,
+    dropout: Annotated[float | None, setting("Share of the head's units dropped. [default: 0.5]", HEAD)] = None,
+    box_regression: Annotated[
+        bool | None, setting("Refine boxes. [default: yes]", HEAD, "--box-regression/--no-box-regression")
+    ] = None,
+    preset: Annotated[str | None, setting("small (the defaults), paper, or paper-no-init.", TRAINING)] = None,
+    iterations: Annotated[int | None, setting("Steps in all.", TRAINING)] = None,
+    batch_size: Annotated[int | None, setting("Images per step. [default: 2]", TRAINING)] = None,
+    optimiser: Annotated[str | None, setting("adamw or sgd. [default: adamw; paper: sgd]", TRAINING)] = None,
+    lr: Annotated[float | None, setting("Highest learning rate.", TRAINING)] = None,
+    weight_decay: Annotated[float | None, setting("Of weights; biases have none.", TRAINING)] = None,
+    schedule: Annotated[str | None, setting("cosine, step or constant.", TRAINING)] = None,
+    lr_step: Annotated[int | None, setting("Steps between drops of a step schedule.", TRAINING)] = None,
+    warmup: Annotated[int | None, setting("Steps of rising rate. [default: 5 % of all]", TRAINING)] = None,
+    clip_norm: Annotated[float | None, setting("Largest gradient norm; 0: any.", TRAINING)] = None,
+    seed: Annotated[int | None, setting("Of every random draw. [default: 0]", TRAINING)] = None,
+    precision: Annotated[str | None, setting("auto, bf16, fp16 or fp32. [default: auto]", MACHINE)] = None,
+    device: Annotated[str | None, setting("auto, cpu, cuda or cuda:N. [default: auto]", MACHINE)] = None,
+    devices: Annotated[int, typer.Option("--devices", help="Processes, one per GPU.", rich_help_panel=MACHINE)] = 1,
+    threads: Annotated[int | None, setting("CPU threads. [default: all]", MACHINE)] = None,
+    workers: Annotated[int | None, setting("Processes that read images. [default: auto]", MACHINE)] = None,
+    run_name: Annotated[
+        str | None, setting("Name of the run's folder. [default: BACKBONE-MODALITY-DATE-HEX]", RUN)
+    ] = None,
+    runs: RunsOption = Path(DEFAULT_RUNS),
+    config: Annotated[Path | None, setting("Settings from a YAML file; options win over it.", RUN)] = None,
+    checkpoint_every: Annotated[int | None, setting("Steps between checkpoints. [default: 200]", RUN)] = None,
+    evaluate_every: Annotated[
+        int | None, setting("Steps between looks at held-out images. [default: a twelfth]", RUN)
+    ] = None,
+    resume: Annotated[Path | None, setting("Continue this run with its own settings.", RUN)] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a run of that name.", rich_help_panel=RUN)
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Build everything, run two steps, estimate; write nothing.", rich_help_panel=RUN
+        ),
+    ] = False,
+) -> None:
+    """Train a Fast R-CNN detector on few annotated images, from a transferred, copied or random network."""
+    options = dict(locals())
+    from xmodal_cli.detect import finetune as steps
+    from xmodal_cli.detect.settings import PRESETS, FinetuneSettings
+    from xmodal_cli.runs import processes
+    from xmodal_cli.runs.session import Watchers
+
+    given = given_settings(FinetuneSettings, {**options, "input": input_})
+    if devices > 1 and dry_run:
+        raise SettingsError("A dry run is of one process.", "Leave --devices out.")
+    if devices > 1 and processes.count() == 1:
+        raise typer.Exit(processes.launch(devices, out.arguments))
+    if resume is not None:
+        refuse_beginning(preset=preset, config=config, run_name=run_name, overwrite=overwrite, dry_run=dry_run)
+    if dry_run:
+        _report_rehearsal(steps.rehearse(merged_settings(FinetuneSettings, PRESETS, given, preset, config)))
+        return
+    with TrainingScreen("trunk's maps") as screen:
+        watchers = Watchers(out.say, screen.downloading, screen.filling, screen.training, out.detail)
+        if resume is not None:
+            result = steps.resume(resume, changes=changed_settings(given), watchers=watchers)
+        else:
+            settings = merged_settings(FinetuneSettings, PRESETS, given, preset, config)
+            result = steps.finetune(settings, runs=runs, name=run_name, overwrite=overwrite, watchers=watchers)
+    _report(result)
+
+
+def _report(result: FinetuneResult) -> None:
+    """What the training gave, and the next step."""
+    from xmodal_cli.detect.finetune import saved_settings
+    from xmodal_cli.runs.folder import open_run
+
+    settings = saved_settings(open_run(result.run))
+    rows: list[list[object]] = [
+        ["run", result.run],
+        ["steps", result.iterations],
+        ["mAP on held-out images", f"{result.metrics['mAP']:.1f} %" if "mAP" in result.metrics else "nothing held out"],
+        ["time", duration(result.seconds)],
+    ]
+    tables = [table("detector" if result.finished else "interrupted", ["", ""], rows, left=2)]
+    out.result(result, tables, runs=[result.run], data=settings.data, split=settings.split)
+    if not result.finished:
+        out.say(f"Interrupted; the state is saved. Go on with: xmodal finetune --resume {result.run}")
+        raise typer.Exit(INTERRUPTED)
+    out.next_step(f"xmodal evaluate {result.run} --split val")
+
+
+def _report_rehearsal(rehearsal: Rehearsal) -> None:
+    """What a run would be, in figures."""
+    left_out = ", ".join(f"{count} {reason}" for reason, count in rehearsal.left_out.items() if count)
+    rows: list[list[object]] = [
+        ["images", f"{rehearsal.images}, {rehearsal.held_out} more held out"],
+        ["left out", left_out or "none"],
+        ["steps", rehearsal.settings.iterations],
+        ["time", f"about {duration(rehearsal.seconds)}, {rehearsal.seconds_per_step * 1000:.0f} ms a step"],
+        ["memory", f"{rehearsal.memory_bytes / 1e9:.1f} GB"],
+    ]
+    tables = [table("dry run: nothing was written", ["", ""], rows, left=2)]
+    out.result(rehearsal, tables, data=rehearsal.settings.data, split=rehearsal.settings.split)
+    out.next_step("the same command without --dry-run")

@@ -1,0 +1,187 @@
+"""What detectors find in images: one pass over all proposals, then the paper's cut-offs (recipe 4.4).
+
+Several branches are averaged before the softmax, each seeing the image in its own modality and at its own size.
+
+Shapes: R proposals of one image, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchvision.ops import nms
+
+from xmodal_cli.data.prepared import PreparedData
+from xmodal_cli.data.proposals import Proposals, require
+from xmodal_cli.detect.boxes import decode
+from xmodal_cli.detect.branches import Branch, Cutoffs
+from xmodal_cli.detect.samples import network_image
+from xmodal_cli.errors import XmodalError
+from xmodal_cli.metrics.detections import Detections
+from xmodal_cli.models.detector import RegionOutputs, fuse
+from xmodal_cli.runs.device import autocast
+
+Watcher = Callable[[int, int], None]  # (images seen, images in all)
+
+
+@torch.no_grad()
+def detect(
+    branches: Sequence[Branch],
+    data: PreparedData,
+    ids: Sequence[str],
+    proposals: Proposals,
+    cutoffs: Cutoffs,
+    *,
+    device: torch.device,
+    precision: str = "fp32",
+    watch: Watcher = lambda done, total: None,
+) -> Detections:
+    """Find objects in images of a data set.
+
+    Args:
+        branches: one detector, or several that are fused.
+        data: the prepared data set.
+        ids: which images.
+        proposals: of every one of them; an image with an empty list has no detections.
+        cutoffs: which detections are kept.
+        device, precision: where and how.
+        watch: told how many images have been seen.
+
+    Returns:
+        Detections whose `images` index `ids`.
+
+    Raises:
+        DataError: an image has no proposals.
+    """
+    require(proposals, ids)
+    found = []
+    for number, name in enumerate(ids):
+        images = {branch.modality: data.read(branch.modality, name) for branch in branches}
+        boxes = proposals.boxes(name, cutoffs.proposals)
+        scores, moved = score_boxes(branches, images, data.size_hw(name), boxes, cutoffs, device, precision)
+        found.append(_best_of_image(number, scores, moved, cutoffs.per_image))
+        watch(number + 1, len(ids))
+    return suppress(within_budget(Detections.of(found), cutoffs.per_image_mean * len(ids)), cutoffs.nms)
+
+
+@torch.no_grad()
+def detect_one(
+    branches: Sequence[Branch],
+    images: Mapping[str, NDArray[Any]],
+    boxes_xyxy: NDArray[np.float32],
+    cutoffs: Cutoffs,
+    *,
+    device: torch.device,
+    precision: str = "fp32",
+) -> Detections:
+    """Find objects in one image that belongs to no data set; arguments as in `detect` and `score_boxes`."""
+    first = images[branches[0].modality]
+    size_hw = first.shape[0], first.shape[1]
+    scores, moved = score_boxes(branches, images, size_hw, boxes_xyxy, cutoffs, device, precision)
+    return suppress(_best_of_image(0, scores, moved, cutoffs.per_image), cutoffs.nms)
+
+
+@torch.no_grad()
+def score_boxes(
+    branches: Sequence[Branch],
+    images: Mapping[str, NDArray[Any]],
+    size_hw: tuple[int, int],
+    boxes_xyxy: NDArray[np.float32],
+    cutoffs: Cutoffs,
+    device: torch.device,
+    precision: str,
+) -> tuple[Tensor, Tensor]:
+    """Class probabilities of every box of one image, and where each class would move it.
+
+    Args:
+        branches: one detector, or several that are fused.
+        images: by modality, `(H, W, C)` as stored.
+        size_hw: height and width of the image, in whose pixels boxes are.
+        boxes_xyxy: `(R, 4)`.
+        cutoffs: says which boxes are computed once.
+        device, precision: where and how.
+
+    Returns:
+        `(R, K)` float32 probabilities without background, and `(R, K, 4)` boxes, on the CPU.
+
+    Raises:
+        XmodalError: the scores are not finite: the detector diverged.
+    """
+    boxes = torch.from_numpy(boxes_xyxy)
+    outputs, first = [], branches[0]
+    chosen, place = _merged(boxes * first.size.scale(size_hw), cutoffs.merge_px)
+    boxes = boxes[chosen]
+    for branch in branches:
+        seen = network_image(images[branch.modality], branch.size.of(size_hw))[None].to(device)
+        scaled = (boxes * branch.size.scale(size_hw)).to(device)
+        outputs.append(_outputs(branch, seen, scaled, precision))
+    fused = fuse(outputs)
+    if not bool(torch.isfinite(fused.scores).all()):
+        raise XmodalError("The detector's scores are not finite.", "Train it again with a lower --lr.")
+    scores = fused.scores.softmax(1)[:, 1:].cpu()
+    classes = scores.shape[1]
+    deltas = torch.zeros(len(boxes), classes, 4) if fused.deltas is None else fused.deltas[:, 1:].cpu()
+    return scores[place], decode(boxes, deltas, size_hw)[place]
+
+
+def _outputs(branch: Branch, image: Tensor, boxes: Tensor, precision: str) -> RegionOutputs:
+    detector = branch.detector
+    with autocast(image.device, precision):
+        outputs: RegionOutputs = detector(detector.input.normalise(image), [boxes])
+    return detector.unnormalised(outputs)
+
+
+def _merged(boxes: Tensor, merge_px: int) -> tuple[Tensor, Tensor]:
+    """Indices of boxes that differ when corners are rounded, and for every box which of those stands for it."""
+    if not merge_px or not len(boxes):
+        everyone = torch.arange(len(boxes))
+        return everyone, everyone
+    _, place = torch.unique((boxes / merge_px).round(), dim=0, return_inverse=True)
+    first = torch.full((int(place.max()) + 1,), len(boxes)).scatter_reduce(0, place, torch.arange(len(boxes)), "amin")
+    return first, place
+
+
+def _best_of_image(number: int, scores: Tensor, boxes: Tensor, most: int) -> Detections:
+    """The best boxes of each class in one image."""
+    kept, rows = scores.topk(min(most, len(scores)), dim=0)  # (n, K)
+    labels = torch.arange(scores.shape[1]).expand_as(rows)
+    return Detections(
+        np.full(rows.numel(), number),
+        labels.flatten().numpy(),
+        kept.flatten().numpy(),
+        boxes[rows, labels].reshape(-1, 4).numpy(),
+    )
+
+
+def within_budget(found: Detections, most: int) -> Detections:
+    """The best detections of each class over all images, where there are more than `most`.
+
+    The original keeps a heap of so many scores and drops what is not above its smallest.
+    """
+    keep = np.ones(len(found), bool)
+    for label in np.unique(found.labels):
+        own = found.labels == label
+        if own.sum() > most:
+            keep[own] = found.scores[own] > np.partition(found.scores[own], -most)[-most]
+    return found[keep]
+
+
+def suppress(found: Detections, iou: float) -> Detections:
+    """Greedy non-maximum suppression within each class of each image: an overlap of `iou` or more suppresses.
+
+    Returns:
+        What is left, by image, class and decreasing score.
+    """
+    below = math.nextafter(iou, 0)  # the operator suppresses what is above
+    order = np.lexsort((-found.scores, found.labels, found.images))
+    keys = np.stack([found.images[order], found.labels[order]])
+    groups = np.split(order, np.flatnonzero((np.diff(keys) != 0).any(0)) + 1) if len(order) else []
+    boxes, scores = torch.from_numpy(found.boxes_xyxy), torch.from_numpy(found.scores.astype(np.float32))
+    kept = [group[nms(boxes[group], scores[group], below).numpy()] for group in groups]
+    return found[np.concatenate(kept)] if kept else found

@@ -1,0 +1,294 @@
+"""What `evaluate` does with detectors: run one, or several side by side, score what they find, keep it beside the runs.
+
+Detections made elsewhere are scored the same way, exactly as they are given.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xmodal_cli.data.prepared import PreparedData
+from xmodal_cli.data.proposals import Proposals, open_proposals, stored_methods
+from xmodal_cli.detect.branches import Branch, Trained, load_trained
+from xmodal_cli.detect.detection_files import read_detections
+from xmodal_cli.detect.predict import detect
+from xmodal_cli.detect.resolve import SMALLEST_SIDE
+from xmodal_cli.detect.samples import ImageSize
+from xmodal_cli.detect.scoring import (
+    RESULTS,
+    DetectionScores,
+    check_metric,
+    evaluation_folder,
+    save_evaluation,
+    score_detections,
+)
+from xmodal_cli.errors import DataError, SettingsError
+from xmodal_cli.metrics.detections import Detections
+from xmodal_cli.runs.device import resolve_device, resolve_precision
+from xmodal_cli.runs.folder import RunFolder
+
+Watcher = Callable[[int, int], None]  # (images seen, images in all)
+
+
+@dataclass(frozen=True)
+class DetectionEvaluation:
+    """What was scored, on what, and how it came out.
+
+    Args:
+        subject: a few words for what was scored.
+        runs: the runs that were fused, in order; empty for detections made elsewhere.
+        data: the prepared data set.
+        scores: the figures.
+        folder: where they are kept.
+        notes: what one should know when reading them.
+        seconds_per_image: of detection; 0 for detections made elsewhere.
+    """
+
+    subject: str
+    runs: tuple[Path, ...]
+    data: Path
+    scores: DetectionScores
+    folder: Path
+    notes: tuple[str, ...] = ()
+    seconds_per_image: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The `results` of `--json`."""
+        return {
+            **self.scores.to_dict(),
+            "subject": self.subject,
+            "folder": str(self.folder),
+            "notes": list(self.notes),
+            "seconds_per_image": round(self.seconds_per_image, 4),
+        }
+
+
+def evaluate_runs(
+    runs: Sequence[RunFolder],
+    data: PreparedData,
+    *,
+    split: str,
+    metric: str = "voc",
+    proposals: str | None = None,
+    size: int | None = None,
+    device: str = "auto",
+    precision: str = "fp32",
+    root: Path = Path("runs"),
+    watch: Watcher = lambda done, total: None,
+) -> DetectionEvaluation:
+    """Detect in every image of a split with one run, or with several fused, and score it.
+
+    Args:
+        runs: finished detection runs.
+        data: the prepared data set.
+        split: a name, or several joined by `+`.
+        metric: `voc`, the paper's AP, or `coco`.
+        proposals: name of the stored proposals; by default those of the first run.
+        size: short side in pixels for all; by default each run sees images at its own.
+        device, precision: where and how.
+        root: the folder of all runs.
+        watch: told how many images have been seen.
+
+    Raises:
+        XmodalError: settings, runs or data are at fault.
+    """
+    check_metric(metric)
+    if size is not None and size < SMALLEST_SIDE:
+        raise SettingsError(f"--size must be at least {SMALLEST_SIDE} px, not {size}.")
+    trained = [load_trained(run) for run in runs]
+    check_together(trained)
+    branches = [at_size(branch, size) for each in trained for branch in each.branches]
+    for branch in branches:
+        check_modality(branch, data)
+    labels = label_map(trained[0].classes, data)
+    stored = open_proposals(data, proposals or _own_proposals(trained[0], data))
+    cutoffs = replace(trained[0].cutoffs)
+    on, began, ids = resolve_device(device), time.monotonic(), data.ids(split)
+    for branch in branches:
+        branch.detector.to(on)
+    found = detect(
+        branches, data, ids, stored, cutoffs, device=on, precision=resolve_precision(precision, on), watch=watch
+    )
+    seconds = (time.monotonic() - began) / max(1, len(ids))
+    found = replace(found, labels=labels[found.labels])
+    subject = " + ".join(f"{each.card['what']}" for each in trained)
+    about = {
+        "subject": subject,
+        "runs": [str(run.path) for run in runs],
+        "proposals": {"method": stored.method, "sha256": stored.content_hash},
+        "cutoffs": asdict(cutoffs),
+        "sizes": [branch.size.short for branch in branches],
+    }
+    notes = _notes(trained, data, split, stored)
+    name = "+".join(run.path.name for run in runs)
+    return _scored(found, data, split, metric, name, about, notes, root, seconds)
+
+
+def evaluate_file(
+    path: Path, data: PreparedData, *, split: str, metric: str = "voc", root: Path = Path("runs")
+) -> DetectionEvaluation:
+    """Score a COCO results file made elsewhere, exactly as it is given: no cap, no threshold, no suppression.
+
+    Args:
+        path: the file.
+        data, split, metric, root: as in `evaluate_runs`.
+    """
+    found = read_detections(path, data, split)
+    about = {"subject": f"detections in {path.name}", "runs": [], "detections": str(path.resolve())}
+    return _scored(found, data, split, metric, path.stem, about, [], root, 0.0)
+
+
+def check_together(trained: Sequence[Trained]) -> None:
+    """Find out whether runs can be fused.
+
+    Raises:
+        SettingsError: their classes are not the same.
+    """
+    first = trained[0]
+    for other in trained[1:]:
+        if other.classes != first.classes:
+            only = sorted(set(first.classes) ^ set(other.classes))
+            what = f"only one of them knows {', '.join(only[:6])}" if only else "the order of their classes differs"
+            raise SettingsError(
+                f"{first.run.path} and {other.run.path} cannot be fused: {what}.",
+                "Fuse detectors that were trained on the same classes.",
+            )
+
+
+def check_modality(branch: Branch, data: PreparedData) -> None:
+    """Find out whether a data set has what a detector was trained to see.
+
+    Raises:
+        SettingsError: the modality is missing.
+        DataError: it is there, but encoded in another way.
+    """
+    info = data.modality(branch.modality).to_dict()
+    differing = [key for key in ("encoding", "channels", "dtype") if info[key] != branch.encoding[key]]
+    if differing:
+        told = ", ".join(f"{key} {branch.encoding[key]}, not {info[key]}" for key in differing)
+        raise DataError(
+            f"The detector was trained on {branch.modality} images of {told}, as '{data.root}' has them.",
+            "Evaluate it on a data set that was prepared like its own.",
+        )
+
+
+def label_map(classes: Sequence[str], data: PreparedData) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """For each of the detector's classes its index in the data set.
+
+    Raises:
+        SettingsError: the data set does not know one of them.
+    """
+    unknown = [name for name in classes if name not in data.classes]
+    if unknown:
+        raise SettingsError(
+            f"The detector knows {', '.join(unknown[:6])}, which the data set '{data.root}' does not have.",
+            "Evaluate it on a data set with its classes.",
+        )
+    return np.array([data.classes.index(name) for name in classes], np.int64)
+
+
+def at_size(branch: Branch, size: int | None) -> Branch:
+    """The branch, seeing images at another short side if one is given."""
+    return branch if size is None else replace(branch, size=ImageSize(size, max(size, branch.size.longest)))
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """An evaluation to compare with: where it lies, and its figures in percent."""
+
+    path: Path
+    mAP: float
+    ap: Mapping[str, float | None]
+
+
+def earlier_evaluation(path: Path, split: str, metric: str) -> Earlier:
+    """Read an evaluation that a new one can be compared with.
+
+    Args:
+        path: its folder, or its `results.json`.
+        split, metric: of the new one.
+
+    Raises:
+        DataError: there is no such evaluation, or it was of another metric or split.
+    """
+    file = path / RESULTS if path.is_dir() else path
+    try:
+        document = json.loads(file.read_bytes())
+        found = Earlier(path, float(document["results"]["mAP"]), dict(document["results"]["AP"]))
+        scored = document["split"], document["metric"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise DataError(
+            f"'{file}' is no evaluation of a detector.", "Name a folder of runs/evaluate with a results.json."
+        ) from None
+    if scored != (split, metric):
+        raise DataError(
+            f"'{file}' scores split {scored[0]} by {scored[1]}; not {split} by {metric}.",
+            "Compare evaluations of the same split and metric.",
+        )
+    return found
+
+
+def classes_won(ours: DetectionScores, theirs: Earlier) -> dict[str, Any]:
+    """Compare with an earlier evaluation class by class.
+
+    Returns:
+        `mAP` of theirs, `won`, `lost`, `tied`: how many classes; and `by_class`, the differences in percent.
+    """
+    their_ap = {name: ap for name, ap in theirs.ap.items() if ap is not None}
+    gains = {name: ap - their_ap[name] for name, ap in ours.ap.items() if ap is not None and name in their_ap}
+    return {
+        "against": str(theirs.path),
+        "mAP": theirs.mAP,
+        "won": sum(gain > 0 for gain in gains.values()),
+        "lost": sum(gain < 0 for gain in gains.values()),
+        "tied": sum(gain == 0 for gain in gains.values()),
+        "by_class": {name: round(gain, 2) for name, gain in gains.items()},
+    }
+
+
+def _own_proposals(trained: Trained, data: PreparedData) -> str | None:
+    """The proposals that a run learned with, where the data set has them."""
+    method = str(trained.proposals["method"])
+    return method if method in stored_methods(data) else None
+
+
+def _notes(trained: Sequence[Trained], data: PreparedData, split: str, stored: Proposals) -> list[str]:
+    """What one should know when reading the figures."""
+    notes, scored = [], set(data.ids(split))
+    for each in trained:
+        name, learned = each.run.path.name, each.card["data"]
+        at_home = Path(learned["path"]) == data.root.resolve()
+        shared = len(scored & set(data.ids(learned["split"]))) if at_home else 0
+        if shared:
+            notes.append(f"{name} learned from {shared} of the {len(scored)} images scored.")
+        if each.proposals["method"] != stored.method:
+            notes.append(f"{name} learned with the proposals {each.proposals['method']}, not {stored.method}.")
+        elif at_home and each.proposals["description"]["sha256"] != stored.content_hash:
+            notes.append(f"The proposals {stored.method} have been made anew since {name} learned with them.")
+    return notes
+
+
+def _scored(
+    found: Detections,
+    data: PreparedData,
+    split: str,
+    metric: str,
+    name: str,
+    about: dict[str, Any],
+    notes: Sequence[str],
+    root: Path,
+    seconds_per_image: float,
+) -> DetectionEvaluation:
+    """Score detections and keep the result."""
+    scores = score_detections(data, split, found, metric=metric)
+    folder = evaluation_folder(root, name, split)
+    save_evaluation(folder, scores, found, data, {**about, "notes": list(notes)})
+    runs = tuple(Path(run) for run in about["runs"])
+    return DetectionEvaluation(about["subject"], runs, data.root, scores, folder, tuple(notes), seconds_per_image)
