@@ -11,19 +11,17 @@ import torch
 from xmodal_cli import files
 from xmodal_cli.data.annotations import Annotations
 from xmodal_cli.data.memory import common_size, fits_in_memory
-from xmodal_cli.data.pairs import channel_statistics, value_range
-from xmodal_cli.data.prepared import RGB, PreparedData
+from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.data.proposals import Proposals, open_proposals, require
-from xmodal_cli.detect.branches import COMMAND as DETECTOR_COMMAND
-from xmodal_cli.detect.branches import Branch, Cutoffs, load_backbone
+from xmodal_cli.detect.branches import Branch, Cutoffs
 from xmodal_cli.detect.resolve import check, resolve
 from xmodal_cli.detect.samples import DetectionSamples, ImageSize
 from xmodal_cli.detect.sampling import Sampling
 from xmodal_cli.detect.settings import FinetuneSettings
+from xmodal_cli.detect.start import Start, start_from_run, start_network
 from xmodal_cli.detect.task import delta_statistics
-from xmodal_cli.errors import DataError, SettingsError
-from xmodal_cli.models.backbones import Backbone, InputSpec, skeleton
-from xmodal_cli.models.backbones import build as build_backbone
+from xmodal_cli.errors import DataError
+from xmodal_cli.models.backbones import Backbone
 from xmodal_cli.models.detector import Detector
 from xmodal_cli.models.detector_shape import (
     DetectorShape,
@@ -36,17 +34,7 @@ from xmodal_cli.models.downloads import Watcher
 from xmodal_cli.models.layers import Tapped, grid, resolve_layer
 from xmodal_cli.models.regions import RegionPool
 from xmodal_cli.runs import processes
-from xmodal_cli.runs.folder import RunFolder, open_run
-from xmodal_cli.runs.training_settings import NO_FILE
-from xmodal_cli.transfer.student import load_student
-
-
-@dataclass(frozen=True)
-class Start:
-    """A network before it is finetuned: the plain backbone, and what it looks at."""
-
-    backbone: Backbone
-    modality: str
+from xmodal_cli.runs.folder import open_run
 
 
 @dataclass(frozen=True)
@@ -113,9 +101,9 @@ def build(settings: FinetuneSettings, downloading: Watcher = lambda url, done, t
     data.modality(settings.modality)
     proposals = open_proposals(data, settings.proposals)
     learned, held_out = _divided(data, settings)
-    starts = [_start(settings, data, learned, downloading)]
+    starts = [start_network(settings, data, learned, downloading)]
     if settings.joint is not None:
-        starts.append(_from_run(open_run(Path(settings.joint)), settings.seed))
+        starts.append(start_from_run(open_run(Path(settings.joint)), settings.seed))
     modalities = [start.modality for start in starts]
     for modality in modalities:
         data.modality(modality)
@@ -164,48 +152,6 @@ def _check_held_out(settings: FinetuneSettings, data: PreparedData, held_out: Se
             f"The {len(held_out)} images held out of split {settings.split!r} have no objects: nothing can be watched.",
             "Hold out more with --hold-out SHARE, or none with --hold-out 0.",
         )
-
-
-def _start(settings: FinetuneSettings, data: PreparedData, ids: Sequence[str], downloading: Watcher) -> Start:
-    """The network that a detector begins with."""
-    path = Path(settings.init)
-    if settings.init not in NO_FILE and path.is_dir():
-        start = _from_run(open_run(path), settings.seed)
-        if settings.backbone not in (None, start.backbone.name):
-            raise SettingsError(
-                f"The run {path} is of {start.backbone.name}, not of {settings.backbone}.", "Leave --backbone out."
-            )
-        if start.modality != settings.modality:
-            raise SettingsError(
-                f"The run {path} sees {start.modality}, and the detector is to see {settings.modality}.",
-                f"Use --modality {start.modality}, or a run of {settings.modality}.",
-            )
-        return start
-    info = data.modality(settings.modality)
-    weights = settings.weights or settings.init if settings.init == "imagenet" else settings.init
-    backbone = build_backbone(
-        str(settings.backbone),
-        weights=weights,
-        in_channels=info.channels,
-        stem=settings.stem,  # type: ignore[arg-type]
-        seed=settings.seed,
-        through=[detection_layer(skeleton(str(settings.backbone)), settings.layer)] if path.is_file() else (),
-        watch=downloading,
-    )
-    own = settings.input == "weights" or (settings.input == "auto" and settings.modality == RGB)
-    if not own:
-        mean, std = channel_statistics(data, settings.modality, ids)
-        backbone.input = InputSpec(mean=mean, std=std, range=value_range(info))
-    return Start(backbone, settings.modality)
-
-
-def _from_run(run: RunFolder, seed: int) -> Start:
-    """The network that a finished run left: a transfer's student, or a detector's backbone."""
-    if run.command == DETECTOR_COMMAND:
-        backbone, described = load_backbone(run)
-        return Start(backbone, described["modality"])
-    student = load_student(run, seed)
-    return Start(student.backbone, student.modality)
 
 
 def _samples(

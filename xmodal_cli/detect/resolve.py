@@ -6,11 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from xmodal_cli.detect.settings import FEATURES, INPUTS, SMALL_ITERATIONS, FinetuneSettings
+from xmodal_cli.detect.start import start_problems
 from xmodal_cli.errors import SettingsError, closest
 from xmodal_cli.models.backbones import Backbone
 from xmodal_cli.models.regions import POOLINGS
 from xmodal_cli.runs.training_settings import absolute, resolved_training
 
+RANDOM_LR = 0.5  # factor on the learning rate of a random trunk: together 1e-3, what transfers are trained with
 LEARNED_LR = 0.1  # factor on the learning rate of a trunk that has learned already
 EVALUATIONS = 4  # of held-out images in a run: each costs as much as many steps
 SMALLEST_SIDE = 32  # px of an image that a network can see
@@ -53,7 +55,7 @@ def resolve(settings: FinetuneSettings, backbone: Backbone, method: str, *, in_m
 def _trunk_lr(settings: FinetuneSettings, backbone: Backbone) -> float:
     if settings.trunk_lr is not None:
         return settings.trunk_lr
-    return 1.0 if backbone.weights == "random" else LEARNED_LR
+    return RANDOM_LR if backbone.weights == "random" else LEARNED_LR
 
 
 def _choices(settings: FinetuneSettings) -> list[str]:
@@ -89,18 +91,7 @@ def _numbers(settings: FinetuneSettings) -> list[str]:
 
 
 def _networks(settings: FinetuneSettings) -> list[str]:
-    found = []
-    path = Path(settings.init)
-    if settings.init in ("random", "imagenet") or path.is_file():
-        if settings.backbone is None:
-            found.append(f"--init {settings.init} needs a network: name one with --backbone, e.g. squeezenet1_1.")
-    elif not path.is_dir():
-        near = closest(settings.init, ("random", "imagenet"))
-        found.append(f"--init {settings.init!r} is no run, no file of weights, and not random or imagenet. {near}")
-    if settings.weights is not None and settings.init != "imagenet":
-        found.append("--weights is the file of ImageNet weights: it belongs to --init imagenet.")
-    elif settings.weights is not None and not Path(settings.weights).is_file():
-        found.append(f"--weights: there is no file {settings.weights!r}.")
+    found = start_problems(settings)
     if settings.joint is not None and not Path(settings.joint).is_dir():
         found.append(f"--joint: there is no run at {settings.joint!r}.")
     return found

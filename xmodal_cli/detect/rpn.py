@@ -24,8 +24,10 @@ from xmodal_cli import files
 from xmodal_cli.data.prepared import RGB, PreparedData
 from xmodal_cli.detect.rpn_settings import RpnSettings
 from xmodal_cli.detect.rpn_task import scaled
-from xmodal_cli.detect.rpn_training import WEIGHTS, TrainedRpn, load_network, rehearse, resume, train
+from xmodal_cli.detect.rpn_training import TrainedRpn, rehearse, resume, train
 from xmodal_cli.detect.samples import ImageSize, network_image
+from xmodal_cli.detect.start import RPN_WEIGHTS as WEIGHTS
+from xmodal_cli.detect.start import load_rpn
 from xmodal_cli.errors import DataError, Interrupted, SettingsError
 from xmodal_cli.models.rpn import Rpn
 from xmodal_cli.runs.device import computing_threads
@@ -191,7 +193,7 @@ def _opened(places: tuple[Path, ...], sha256: str, network: str) -> Rpn:
     there = [path for path in places if path.is_file()]
     for path in there:
         if files.sha256(path) == sha256:
-            return load_network(json.loads(network), path)[0]
+            return load_rpn(json.loads(network), path)[0]
     found = f"there are others in {', '.join(map(str, there))}" if there else "there is no such file"
     raise DataError(
         f"The weights that made the proposals are gone ({', '.join(map(str, places))}): {found}.",

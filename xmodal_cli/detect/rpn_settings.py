@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import ClassVar
 
-from xmodal_cli.errors import SettingsError, closest
+from xmodal_cli.detect.start import start_problems
+from xmodal_cli.errors import SettingsError
 from xmodal_cli.models.backbones import Backbone
 from xmodal_cli.runs.training_settings import TrainingSettings, absolute, resolved_training
 
@@ -75,14 +75,7 @@ def check(settings: RpnSettings) -> None:
     for name in ("anchor_sizes", "anchor_ratios"):
         if min(getattr(settings, name), default=0) <= 0:
             found.append(f"{name} are numbers above 0, at least one, not {list(getattr(settings, name))}.")
-    path = Path(settings.init)
-    if settings.init not in ("random", "imagenet") and not path.exists():
-        near = closest(settings.init, ("random", "imagenet"))
-        found.append(f"--init {settings.init!r} is no run, no file of weights, and not random or imagenet. {near}")
-    if settings.weights is not None and settings.init != "imagenet":
-        found.append("--weights is the file of ImageNet weights: it belongs to --init imagenet.")
-    elif settings.weights is not None and not Path(settings.weights).is_file():
-        found.append(f"--weights: there is no file {settings.weights!r}.")
+    found += start_problems(settings, default_backbone=DEFAULT_BACKBONE)
     if found:
         raise SettingsError("\n       ".join(each.strip() for each in found))
 

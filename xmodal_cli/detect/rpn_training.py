@@ -11,7 +11,7 @@ import datetime
 import hashlib
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,30 +22,24 @@ from safetensors.torch import save
 import xmodal_cli
 from xmodal_cli import files
 from xmodal_cli.data.memory import common_size, fits_in_memory
-from xmodal_cli.data.pairs import channel_statistics, value_range
-from xmodal_cli.data.prepared import RGB, PreparedData
-from xmodal_cli.detect.branches import COMMAND as DETECTOR_COMMAND
-from xmodal_cli.detect.branches import load_backbone
+from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.detect.rpn_settings import DEFAULT_BACKBONE, RpnSettings, check, resolve
 from xmodal_cli.detect.rpn_task import RpnSamples, RpnTask, collate, learnable
 from xmodal_cli.detect.samples import ImageSize
-from xmodal_cli.errors import DataError, Interrupted, SettingsError
-from xmodal_cli.models.backbones import Backbone, InputSpec
-from xmodal_cli.models.backbones import build as build_backbone
+from xmodal_cli.detect.start import RPN as COMMAND
+from xmodal_cli.detect.start import RPN_WEIGHTS as WEIGHTS
+from xmodal_cli.detect.start import load_rpn, start_network
+from xmodal_cli.errors import DataError, Interrupted
+from xmodal_cli.models.backbones import Backbone
 from xmodal_cli.models.detector_shape import detection_layer
 from xmodal_cli.models.layers import grid, missing_keys
 from xmodal_cli.models.rpn import Rpn, RpnShape
-from xmodal_cli.models.weights import load_file
 from xmodal_cli.runs import folder as run_folder
 from xmodal_cli.runs import processes
 from xmodal_cli.runs.fit import fit
 from xmodal_cli.runs.folder import RunFolder, open_run
 from xmodal_cli.runs.session import NOBODY, Watchers, carry_out, logged
 from xmodal_cli.runs.training_settings import absolute, with_changes
-from xmodal_cli.transfer.student import load_student
-
-COMMAND = "rpn"  # the folder of such runs, `runs/rpn/NAME`
-WEIGHTS = "rpn.safetensors"
 
 
 @dataclass(frozen=True)
@@ -203,25 +197,7 @@ def open_trained(run: RunFolder) -> TrainedRpn:
         DataError: the run is not finished, or its files do not belong together.
     """
     description = run.card()["network"]
-    return TrainedRpn(load_network(description, run.path / WEIGHTS)[0], description, run)
-
-
-def load_network(description: Mapping[str, Any], weights: Path) -> tuple[Rpn, Backbone]:
-    """A network by description, with its weights, in eval mode, and the plain network that it shares them with.
-
-    Raises:
-        DataError: the weights cannot be read, or do not fit.
-    """
-    plain = description["backbone"]
-    backbone = build_backbone(
-        f"{plain['library']}/{plain['name']}" if plain["library"] != "xmodal" else plain["name"],
-        in_channels=plain["in_channels"],
-    )
-    backbone.input = InputSpec.from_dict(plain["input"])
-    backbone.weights = f"file:{weights}"
-    module = Rpn(backbone, RpnShape.from_dict(description["shape"]))
-    module.load_saved(load_file(weights), str(weights))
-    return module.eval(), backbone
+    return TrainedRpn(load_rpn(description, run.path / WEIGHTS)[0], description, run)
 
 
 def _build(settings: RpnSettings, watchers: Watchers) -> _Plan:
@@ -237,7 +213,8 @@ def _build(settings: RpnSettings, watchers: Watchers) -> _Plan:
             "Boxes come from COCO files: xmodal prepare folder ... --annotations train=FILE; --method bottom-up "
             "needs none.",
         )
-    backbone = _start(settings, data, list(boxes), watchers)
+    start = start_network(settings, data, list(boxes), watchers.downloading, default_backbone=DEFAULT_BACKBONE)
+    backbone = start.backbone
     layer = detection_layer(backbone, settings.layer)
     in_memory = fits_in_memory(data, list(boxes), [settings.modality])
     settings = resolve(settings, backbone, layer, in_memory=in_memory)
@@ -249,48 +226,6 @@ def _build(settings: RpnSettings, watchers: Watchers) -> _Plan:
     shape = RpnShape(layer, settings.reduced, sizes_px, settings.anchor_ratios, where.stride_yx, where.first_centre_yx)
     module = Rpn(backbone, shape, settings.seed)
     return _Plan(settings, data, samples, backbone, shape, module, len(annotations) - len(boxes))
-
-
-def _start(settings: RpnSettings, data: PreparedData, ids: Sequence[str], watchers: Watchers) -> Backbone:
-    """The network that it begins with."""
-    path = Path(settings.init)
-    if path.is_dir():
-        backbone, modality = _from_run(open_run(path), settings.seed)
-        if settings.backbone not in (None, backbone.name):
-            raise SettingsError(
-                f"The run {path} is of {backbone.name}, not of {settings.backbone}.", "Leave --backbone out."
-            )
-        if modality != settings.modality:
-            raise SettingsError(
-                f"The run {path} sees {modality}, and proposals are to be made from {settings.modality}.",
-                f"Use --modality {modality}, or a run of {settings.modality}.",
-            )
-        return backbone
-    info = data.modality(settings.modality)
-    backbone = build_backbone(
-        settings.backbone or DEFAULT_BACKBONE,
-        weights=settings.weights or settings.init if settings.init == "imagenet" else settings.init,
-        in_channels=info.channels,
-        stem=settings.stem,  # type: ignore[arg-type]
-        seed=settings.seed,
-        watch=watchers.downloading,
-    )
-    if settings.input == "measured" or (settings.input == "auto" and settings.modality != RGB):
-        mean, std = channel_statistics(data, settings.modality, ids)
-        backbone.input = InputSpec(mean=mean, std=std, range=value_range(info))
-    return backbone
-
-
-def _from_run(run: RunFolder, seed: int) -> tuple[Backbone, str]:
-    """The plain network that a finished run left, and what it sees."""
-    if run.command == COMMAND:
-        description = run.card()["network"]
-        return load_network(description, run.path / WEIGHTS)[1], description["modality"]
-    if run.command == DETECTOR_COMMAND:
-        backbone, described = load_backbone(run)
-        return backbone, described["modality"]
-    student = load_student(run, seed)
-    return student.backbone, student.modality
 
 
 def _carry_out(plan: _Plan, run: RunFolder, watchers: Watchers) -> TrainedRpn:

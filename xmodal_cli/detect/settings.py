@@ -49,7 +49,7 @@ class FinetuneSettings(TrainingSettings):
         dropout: share of the head's units dropped.
         box_regression: refine boxes.
         class_loss, box_loss: weights of the two losses.
-        trunk_lr: factor on the learning rate of the backbone below the regions; by default 1 for random weights,
+        trunk_lr: factor on the learning rate of the backbone below the regions; by default a half for random weights,
             else a tenth: what is learned already is to be kept.
         nms: overlap that suppresses a weaker box of the same class.
         per_image, per_image_mean: detections of a class kept in one image, and on average over all images.
@@ -71,7 +71,7 @@ class FinetuneSettings(TrainingSettings):
     freeze_through: str | None = None
     joint: str | None = None
     proposals: str | None = None
-    proposals_per_image: int = 2000
+    proposals_per_image: int = 1000
     size: int = 224
     longest: int = 2000
     flip: bool = True
@@ -84,7 +84,7 @@ class FinetuneSettings(TrainingSettings):
     head: tuple[int, ...] = (512, 512)
     reduced: int = 128
     features: str = "fc7"
-    dropout: float = 0.5
+    dropout: float = 0.0
     box_regression: bool = True
     class_loss: float = 1.0
     box_loss: float = 1.0
@@ -94,6 +94,7 @@ class FinetuneSettings(TrainingSettings):
     per_image_mean: int = 40
     merge_px: int = 0
     batch_size: int = field(default=2, kw_only=True)  # images per step
+    lr: float = field(default=2e-3, kw_only=True)
 
     def fit_settings(self) -> FitSettings:
         """The part that the training loop reads, once everything is resolved."""
@@ -115,6 +116,7 @@ PAPER: dict[str, Any] = {
     "clip_norm": 0.0,
     "trunk_lr": 1.0,
     "size": 688,
+    "proposals_per_image": 2000,
     "regions": 64,
     "foreground": 0.25,
     "background_low": 0.0,
@@ -135,4 +137,4 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": PAPER,
     "paper-no-init": {**PAPER, "iterations": 100_000, "lr": 1e-2},
 }
-SMALL_ITERATIONS = 1200
+SMALL_ITERATIONS = 400

@@ -10,9 +10,11 @@ from safetensors.torch import load_file
 from xmodal_cli.errors import DataError
 from xmodal_cli.models.backbones import Backbone, InputSpec, build
 from xmodal_cli.models.detector_files import full_name
+from xmodal_cli.models.detector_shape import detection_layer
 from xmodal_cli.models.layers import Tapped
 from xmodal_cli.models.weights import load_into
 from xmodal_cli.runs.folder import RunFolder
+from xmodal_cli.transfer.regions import REGION_LAYERS
 
 STUDENT, ADAPTER = "student.safetensors", "adapter.safetensors"
 
@@ -23,7 +25,8 @@ class Student:
 
     Args:
         backbone: the plain network, with its own input specification; layers above the last transfer point are random.
-        layers: the student's transfer layers, in the order of the card.
+        layers: the student's transfer layers, in the order of the card. Where fc6 and fc7 were compared on regions, the
+            map that these were cut from (conv5) stands for them: of a whole image they were taught nothing.
         modality: what it sees.
         card: the run's card.
     """
@@ -64,4 +67,7 @@ def load_student(run: RunFolder, seed: int = 0) -> Student:
     load_into(backbone.module, state, str(path), allowed_missing=card["missing_keys"])
     backbone.input = InputSpec.from_dict(described["input"])
     backbone.weights = f"run:{run.path}"
-    return Student(backbone, tuple(point["student"] for point in card["transfer"]), card["modality"], card)
+    layers = [point["student"] for point in card["transfer"]]
+    if card.get("regions"):
+        layers = [detection_layer(backbone) if layer in REGION_LAYERS else layer for layer in layers]
+    return Student(backbone, tuple(layers), card["modality"], card)

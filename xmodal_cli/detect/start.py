@@ -1,0 +1,170 @@
+"""The network that a training on boxes begins with: random, published, from a file, or what an earlier run left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from xmodal_cli.data.pairs import channel_statistics, value_range
+from xmodal_cli.data.prepared import RGB, PreparedData
+from xmodal_cli.detect.branches import COMMAND as DETECTOR
+from xmodal_cli.detect.branches import load_backbone
+from xmodal_cli.errors import SettingsError, closest
+from xmodal_cli.models.backbones import Backbone, InputSpec, build
+from xmodal_cli.models.detector_files import full_name
+from xmodal_cli.models.downloads import Watcher
+from xmodal_cli.models.rpn import Rpn, RpnShape
+from xmodal_cli.models.weights import load_file
+from xmodal_cli.runs.folder import RunFolder, open_run
+from xmodal_cli.runs.training_settings import NO_FILE
+from xmodal_cli.transfer.student import load_student
+
+RPN, RPN_WEIGHTS = "rpn", "rpn.safetensors"  # runs of region proposal networks, `runs/rpn/NAME`, and their weights
+
+
+class StartSettings(Protocol):
+    """What settings say of the network that a training begins with."""
+
+    @property
+    def init(self) -> str:
+        """`random`, `imagenet`, a run's folder, or a file of weights."""
+
+    @property
+    def backbone(self) -> str | None:
+        """Name of the network; a run brings its own."""
+
+    @property
+    def weights(self) -> str | None:
+        """A file with the ImageNet weights, instead of a download."""
+
+    @property
+    def stem(self) -> str:
+        """How weights of a three-channel stem become another number of channels."""
+
+    @property
+    def input(self) -> str:
+        """`weights`, `measured` or `auto`."""
+
+    @property
+    def modality(self) -> str:
+        """What the network sees."""
+
+    @property
+    def seed(self) -> int:
+        """Of what is random in it."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """A network before it is trained on boxes: the plain backbone, and what it looks at."""
+
+    backbone: Backbone
+    modality: str
+
+
+def start_problems(settings: StartSettings, *, default_backbone: str | None = None) -> list[str]:
+    """Everything that is wrong with these settings, a sentence each.
+
+    Args:
+        settings: as asked for.
+        default_backbone: what is used where none is named.
+    """
+    found, path = [], Path(settings.init)
+    if settings.init in NO_FILE or path.is_file():
+        if (settings.backbone or default_backbone) is None:
+            found.append(f"--init {settings.init} needs a network: name one with --backbone, e.g. squeezenet1_1.")
+    elif not path.is_dir():
+        near = closest(settings.init, ("random", "imagenet"))
+        found.append(f"--init {settings.init!r} is no run, no file of weights, and not random or imagenet. {near}")
+    if settings.weights is not None and settings.init != "imagenet":
+        found.append("--weights is the file of ImageNet weights: it belongs to --init imagenet.")
+    elif settings.weights is not None and not Path(settings.weights).is_file():
+        found.append(f"--weights: there is no file {settings.weights!r}.")
+    return found
+
+
+def start_network(
+    settings: StartSettings,
+    data: PreparedData,
+    ids: Sequence[str],
+    downloading: Watcher = lambda url, done, total: None,
+    *,
+    default_backbone: str | None = None,
+) -> Start:
+    """The network that a training begins with.
+
+    Args:
+        settings: which one.
+        data: what it will learn from.
+        ids: the images whose mean and spread are measured where the weights' own are not wanted.
+        downloading: told of a download.
+        default_backbone: what is used where none is named.
+
+    Raises:
+        SettingsError: a run is of another network or sees another modality than asked for; an unknown name.
+        DataError: weights do not fit.
+    """
+    path = Path(settings.init)
+    if settings.init not in NO_FILE and path.is_dir():
+        return _checked(start_from_run(open_run(path), settings.seed), settings, path)
+    info = data.modality(settings.modality)
+    backbone = build(
+        str(settings.backbone or default_backbone),
+        weights=settings.weights or settings.init if settings.init == "imagenet" else settings.init,
+        in_channels=info.channels,
+        stem=settings.stem,  # type: ignore[arg-type]
+        seed=settings.seed,
+        watch=downloading,
+    )
+    if settings.input == "measured" or (settings.input == "auto" and settings.modality != RGB):
+        mean, std = channel_statistics(data, settings.modality, ids)
+        backbone.input = InputSpec(mean=mean, std=std, range=value_range(info))
+    return Start(backbone, settings.modality)
+
+
+def start_from_run(run: RunFolder, seed: int) -> Start:
+    """The plain network that a finished run left: a transfer's student, a detector's or a proposer's backbone.
+
+    Args:
+        run: the run.
+        seed: of layers that it did not learn.
+    """
+    if run.command == RPN:
+        description = run.card()["network"]
+        return Start(load_rpn(description, run.path / RPN_WEIGHTS)[1], description["modality"])
+    if run.command == DETECTOR:
+        backbone, described = load_backbone(run)
+        return Start(backbone, described["modality"])
+    student = load_student(run, seed)
+    return Start(student.backbone, student.modality)
+
+
+def load_rpn(description: Mapping[str, Any], weights: Path) -> tuple[Rpn, Backbone]:
+    """A region proposal network by description, in eval mode, and the plain network that it shares weights with.
+
+    Raises:
+        DataError: the weights cannot be read, or do not fit.
+    """
+    plain = description["backbone"]
+    backbone = build(full_name(plain), in_channels=plain["in_channels"])
+    backbone.input = InputSpec.from_dict(plain["input"])
+    backbone.weights = f"file:{weights}"
+    module = Rpn(backbone, RpnShape.from_dict(description["shape"]))
+    module.load_saved(load_file(weights), str(weights))
+    return module.eval(), backbone
+
+
+def _checked(start: Start, settings: StartSettings, path: Path) -> Start:
+    """The start, if it is what the settings ask for."""
+    if settings.backbone not in (None, start.backbone.name):
+        raise SettingsError(
+            f"The run {path} is of {start.backbone.name}, not of {settings.backbone}.", "Leave --backbone out."
+        )
+    if start.modality != settings.modality:
+        raise SettingsError(
+            f"The run {path} sees {start.modality}, and {settings.modality} is asked for.",
+            f"Use --modality {start.modality}, or a run of {settings.modality}.",
+        )
+    return start
