@@ -207,7 +207,8 @@ def test_merged_proposals_have_the_score_and_the_box_of_the_first_of_them(data: 
     first_of: dict[tuple[float, ...], int] = {}
     stands_for = []
     for row, box in enumerate(boxes):
-        cells = tuple(np.round(np.float32(box) * np.float32(64 / HEIGHT) / merge_px).tolist())
+        corners = np.float32(box) * np.float32(64 / HEIGHT) - np.float32([0, 0, 1, 1])
+        cells = tuple(np.round(corners / merge_px).tolist())
         stands_for.append(first_of.setdefault(cells, row))
     scores, moved = scores_of(data, [branch()], boxes, Cutoffs(merge_px=merge_px))
     plain_scores, plain_moved = scores_of(data, [branch()], boxes)

@@ -17,8 +17,10 @@ from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.data.proposals import open_proposals
 from xmodal_cli.detect.samples import DetectionSamples, ImageSize, collate, network_image, padded
 from xmodal_cli.detect.sampling import Sampling
+from xmodal_cli.models.regions import RegionPool
 
 SIZE = ImageSize(96, 2000)  # twice the images' own size
+POOL = RegionPool("max", 3, (8.0, 8.0), (0.0, 0.0))
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def samples_of(data: PreparedData, **changes: Any) -> DetectionSamples:
     annotations = options.pop("annotations", data.annotations("train"))
     modalities = options.pop("modalities", ("rgb", "disparity"))
     proposals = open_proposals(data, METHOD)
-    return DetectionSamples(data, annotations, modalities, proposals, 2000, size, sampling, **options)
+    return DetectionSamples(data, annotations, modalities, proposals, 2000, size, POOL, sampling, **options)
 
 
 @pytest.mark.parametrize(

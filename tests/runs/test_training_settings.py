@@ -107,7 +107,7 @@ def test_numbers_that_are_none_are_refused(name: str, value: float) -> None:
 
 
 def test_changes_that_matter_are_refused_with_both_values_and_others_are_taken(tmp_path: Path) -> None:
-    saved = FinetuneSettings(data=str(tmp_path), init="random", threads=1)
+    saved = FinetuneSettings(data=str(tmp_path), lr=0.001, regions=64, threads=1)
     assert with_changes(saved, {"workers": 3, "evaluate_every": 5}, "X").workers == 3
     with pytest.raises(SettingsError, match=r"lr was 0\.001, now 0\.5; regions was 64, now 32") as caught:
         with_changes(saved, {"lr": 0.5, "regions": 32}, "--init RUN")

@@ -167,6 +167,10 @@ def test_saved_student_holds_fc6_and_fc7_and_the_card_names_only_what_lies_above
     assert torch.equal(module.get_submodule("fc7").weight, state["fc7.weight"])
 
 
+def test_student_of_regions_is_read_where_they_were_cut_from(run: Path) -> None:
+    assert load_student(open_run(run)).layers == ("conv3", "conv5")
+
+
 def test_fc6_alone_leaves_fc7_out(boxed_data: PreparedData) -> None:
     plan = build(settings(boxed_data, **REGIONS))
     kept = plan.tapped.kept_state()

@@ -77,26 +77,30 @@ def finetune_command(
     proposals: Annotated[
         str | None, setting("Name of the stored proposals. [default: the only ones there are]", REGIONS)
     ] = None,
-    proposals_per_image: Annotated[int | None, setting("Best proposals used. [default: 2000]", REGIONS)] = None,
-    regions: Annotated[int | None, setting("Regions drawn from an image in a step. [default: 64]", REGIONS)] = None,
+    proposals_per_image: Annotated[
+        int | None, setting("Best proposals used. [default: 1000; paper: 2000]", REGIONS)
+    ] = None,
+    regions: Annotated[
+        int | None, setting("Regions drawn from an image in a step. [default: 128; paper: 64]", REGIONS)
+    ] = None,
     foreground: Annotated[float | None, setting("Largest share of them on objects. [default: 0.25]", REGIONS)] = None,
     background_low: Annotated[
         float | None, setting("Smallest overlap of background with an object. [default: 0]", REGIONS)
     ] = None,
-    pooling: Annotated[
-        str | None, setting("max (RoI max pooling) or align (RoIAlign). [default: max]", HEAD)
-    ] = None,
+    pooling: Annotated[str | None, setting("max (RoI max pooling) or align (RoIAlign). [default: max]", HEAD)] = None,
     pool_size: Annotated[int | None, setting("Cells per side of a region, for a new head.", HEAD)] = None,
     features: Annotated[str | None, setting("Classify fc7 or fc6. [default: fc7]", HEAD)] = None,
-    dropout: Annotated[float | None, setting("Share of the head's units dropped. [default: 0.5]", HEAD)] = None,
+    dropout: Annotated[
+        float | None, setting("Share of the head's units dropped. [default: 0; paper: 0.5]", HEAD)
+    ] = None,
     box_regression: Annotated[
         bool | None, setting("Refine boxes. [default: yes]", HEAD, "--box-regression/--no-box-regression")
     ] = None,
     preset: Annotated[str | None, setting("small (the defaults), paper, or paper-no-init.", TRAINING)] = None,
-    iterations: Annotated[int | None, setting("Steps in all.", TRAINING)] = None,
+    iterations: Annotated[int | None, setting("Steps in all. [default: 400; paper: 40000]", TRAINING)] = None,
     batch_size: Annotated[int | None, setting("Images per step. [default: 2]", TRAINING)] = None,
     optimiser: Annotated[str | None, setting("adamw or sgd. [default: adamw; paper: sgd]", TRAINING)] = None,
-    lr: Annotated[float | None, setting("Highest learning rate.", TRAINING)] = None,
+    lr: Annotated[float | None, setting("Highest learning rate. [default: 0.002; paper: 0.001]", TRAINING)] = None,
     weight_decay: Annotated[float | None, setting("Of weights; biases have none.", TRAINING)] = None,
     schedule: Annotated[str | None, setting("cosine, step or constant.", TRAINING)] = None,
     lr_step: Annotated[int | None, setting("Steps between drops of a step schedule.", TRAINING)] = None,
@@ -115,7 +119,7 @@ def finetune_command(
     config: Annotated[Path | None, setting("Settings from a YAML file; options win over it.", RUN)] = None,
     checkpoint_every: Annotated[int | None, setting("Steps between checkpoints. [default: 200]", RUN)] = None,
     evaluate_every: Annotated[
-        int | None, setting("Steps between looks at held-out images. [default: a twelfth]", RUN)
+        int | None, setting("Steps between looks at held-out images. [default: a quarter]", RUN)
     ] = None,
     resume: Annotated[Path | None, setting("Continue this run with its own settings.", RUN)] = None,
     overwrite: Annotated[

@@ -160,14 +160,16 @@ def load_trained(run: RunFolder) -> Trained:
     return Trained(run, branches, classes, Cutoffs(**card["cutoffs"]), card["proposals"], card)
 
 
-def load_backbone(run: RunFolder, number: int = 0) -> tuple[Backbone, dict[str, Any]]:
-    """The plain network of a finished detection run with its learned weights, and what the card says of it.
+def load_backbone(run: RunFolder, seed: int = 0) -> tuple[Backbone, dict[str, Any]]:
+    """The first plain network of a finished detection run with its learned weights, and what the card says of it.
 
-    Layers that the detector did not use are random.
+    Args:
+        run: its folder.
+        seed: of layers that the detector did not use.
     """
     card = run.card()
-    described = card["branches"][number]
-    _, backbone = read_detector(run.path, described, len(card["classes"]))
+    described = card["branches"][0]
+    _, backbone = read_detector(run.path, described, len(card["classes"]), seed)
     return backbone, described
 
 

@@ -111,8 +111,9 @@ def build(settings: FinetuneSettings, downloading: Watcher = lambda url, done, t
     settings = resolve(settings, starts[0].backbone, proposals.method, in_memory=in_memory)
     require(proposals, [*learned, *held_out])
     _check_held_out(settings, data, held_out)
-    samples, left_out = _samples(settings, data, learned, modalities, proposals, in_memory=in_memory)
-    shapes = [_shape(settings, start.backbone, samples) for start in starts]
+    size_hw = ImageSize(settings.size, settings.longest).of(common_size(data, learned))
+    shapes = [_shape(settings, start.backbone, size_hw) for start in starts]
+    samples, left_out = _samples(settings, data, learned, modalities, proposals, shapes[0].pool, in_memory=in_memory)
     detectors = [
         _detector(settings, start, shape, len(data.classes), samples, seed=settings.seed + number)
         for number, (start, shape) in enumerate(zip(starts, shapes, strict=True))
@@ -160,6 +161,7 @@ def _samples(
     ids: Sequence[str],
     modalities: Sequence[str],
     proposals: Proposals,
+    pool: RegionPool,
     *,
     in_memory: bool,
 ) -> tuple[DetectionSamples, dict[str, int]]:
@@ -177,6 +179,7 @@ def _samples(
         proposals,
         settings.proposals_per_image,
         ImageSize(settings.size, settings.longest),
+        pool,
         Sampling(settings.regions, settings.foreground, background_iou=(settings.background_low, 0.5)),
         flip=settings.flip,
         seed=settings.seed,
@@ -199,12 +202,11 @@ def _samples(
     return samples, left_out
 
 
-def _shape(settings: FinetuneSettings, backbone: Backbone, samples: DetectionSamples) -> DetectorShape:
+def _shape(settings: FinetuneSettings, backbone: Backbone, size_hw: tuple[int, int]) -> DetectorShape:
     """What the detector adds to a backbone."""
     layer = detection_layer(backbone, settings.layer)
     own = has_own_head(backbone, layer)
     widths, size = own_widths_and_size(backbone, layer) if own else (settings.head, settings.pool_size)
-    size_hw = samples.size.of(common_size(samples.data, samples.ids))
     pool = RegionPool.of_grid(
         settings.pooling,  # type: ignore[arg-type]
         size,

@@ -115,11 +115,11 @@ def score_boxes(
     """
     boxes = torch.from_numpy(boxes_xyxy)
     outputs, first = [], branches[0]
-    chosen, place = _merged(boxes * first.size.scale(size_hw), cutoffs.merge_px)
+    chosen, place = _merged(first.detector.pool.scaled(boxes, first.size.scale(size_hw)), cutoffs.merge_px)
     boxes = boxes[chosen]
     for branch in branches:
         seen = network_image(images[branch.modality], branch.size.of(size_hw))[None].to(device)
-        scaled = (boxes * branch.size.scale(size_hw)).to(device)
+        scaled = branch.detector.pool.scaled(boxes, branch.size.scale(size_hw)).to(device)
         outputs.append(_outputs(branch, seen, scaled, precision))
     fused = fuse(outputs)
     if not bool(torch.isfinite(fused.scores).all()):
@@ -138,11 +138,12 @@ def _outputs(branch: Branch, image: Tensor, boxes: Tensor, precision: str) -> Re
 
 
 def _merged(boxes: Tensor, merge_px: int) -> tuple[Tensor, Tensor]:
-    """Indices of boxes that differ when corners are rounded, and for every box which of those stands for it."""
+    """Indices of boxes whose rounded corners differ, and for every box which of those stands for it."""
     if not merge_px or not len(boxes):
         everyone = torch.arange(len(boxes))
         return everyone, everyone
-    _, place = torch.unique((boxes / merge_px).round(), dim=0, return_inverse=True)
+    corners = boxes - torch.tensor([0.0, 0.0, 1.0, 1.0])  # first and last pixels, as in the original
+    _, place = torch.unique((corners / merge_px).round(), dim=0, return_inverse=True)
     first = torch.full((int(place.max()) + 1,), len(boxes)).scatter_reduce(0, place, torch.arange(len(boxes)), "amin")
     return first, place
 

@@ -25,6 +25,7 @@ from xmodal_cli.data.proposals import Proposals
 from xmodal_cli.data.transforms import Draw, apply, generator
 from xmodal_cli.detect.boxes import mirrored
 from xmodal_cli.detect.sampling import Candidates, Sampling, candidates, sample
+from xmodal_cli.models.regions import RegionPool
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class DetectionSamples(Dataset[dict[str, Any]]):
         proposals: of every image.
         most: best proposals used.
         size: how large images are seen.
+        pool: cuts the regions; knows how boxes are scaled.
         sampling: how regions are drawn.
         flip: whether mirrored images count as images of their own.
         seed: of the draws.
@@ -80,6 +82,7 @@ class DetectionSamples(Dataset[dict[str, Any]]):
         proposals: Proposals,
         most: int,
         size: ImageSize,
+        pool: RegionPool,
         sampling: Sampling,
         *,
         flip: bool = True,
@@ -87,7 +90,7 @@ class DetectionSamples(Dataset[dict[str, Any]]):
         in_memory: bool = False,
     ) -> None:
         self.data, self.annotations, self.modalities = data, annotations, tuple(modalities)
-        self.proposals, self.most, self.size, self.sampling = proposals, most, size, sampling
+        self.proposals, self.most, self.size, self.pool, self.sampling = proposals, most, size, pool, sampling
         self.flip, self.seed = flip, seed
         self.ids = list(annotations)
         self._images: dict[tuple[str, int], Tensor] | None = {} if in_memory else None
@@ -108,7 +111,7 @@ class DetectionSamples(Dataset[dict[str, Any]]):
             boxes, deltas = mirrored(boxes, width), deltas * torch.tensor([-1.0, 1.0, 1.0, 1.0])
         drawn = {
             "id": name,
-            "boxes": boxes * self.size.scale((height, width)),
+            "boxes": self.pool.scaled(boxes, self.size.scale((height, width))),
             "labels": regions.labels,
             "deltas": deltas,
         }

@@ -12,8 +12,9 @@ from xmodal_cli.data.prepared import RGB, PreparedData
 from xmodal_cli.detect.branches import COMMAND as DETECTOR
 from xmodal_cli.detect.branches import load_backbone
 from xmodal_cli.errors import SettingsError, closest
-from xmodal_cli.models.backbones import Backbone, InputSpec, build
+from xmodal_cli.models.backbones import Backbone, InputSpec, build, skeleton
 from xmodal_cli.models.detector_files import full_name
+from xmodal_cli.models.detector_shape import detection_layer
 from xmodal_cli.models.downloads import Watcher
 from xmodal_cli.models.rpn import Rpn, RpnShape
 from xmodal_cli.models.weights import load_file
@@ -42,6 +43,10 @@ class StartSettings(Protocol):
     @property
     def stem(self) -> str:
         """How weights of a three-channel stem become another number of channels."""
+
+    @property
+    def layer(self) -> str | None:
+        """The layer whose map is read; a file of weights may end there."""
 
     @property
     def input(self) -> str:
@@ -109,13 +114,15 @@ def start_network(
     path = Path(settings.init)
     if settings.init not in NO_FILE and path.is_dir():
         return _checked(start_from_run(open_run(path), settings.seed), settings, path)
-    info = data.modality(settings.modality)
+    info, name = data.modality(settings.modality), str(settings.backbone or default_backbone)
+    needed = [detection_layer(skeleton(name), settings.layer)] if settings.init not in NO_FILE else []
     backbone = build(
-        str(settings.backbone or default_backbone),
+        name,
         weights=settings.weights or settings.init if settings.init == "imagenet" else settings.init,
         in_channels=info.channels,
         stem=settings.stem,  # type: ignore[arg-type]
         seed=settings.seed,
+        through=needed,  # a student's file ends there
         watch=downloading,
     )
     if settings.input == "measured" or (settings.input == "auto" and settings.modality != RGB):
@@ -135,7 +142,7 @@ def start_from_run(run: RunFolder, seed: int) -> Start:
         description = run.card()["network"]
         return Start(load_rpn(description, run.path / RPN_WEIGHTS)[1], description["modality"])
     if run.command == DETECTOR:
-        backbone, described = load_backbone(run)
+        backbone, described = load_backbone(run, seed)
         return Start(backbone, described["modality"])
     student = load_student(run, seed)
     return Start(student.backbone, student.modality)

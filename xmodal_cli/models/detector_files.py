@@ -29,19 +29,20 @@ def full_name(described: Mapping[str, Any]) -> str:
     return str(name) if library == "xmodal" else f"{library}/{name}"
 
 
-def read_detector(folder: Path, described: Mapping[str, Any], classes: int) -> tuple[Detector, Backbone]:
+def read_detector(folder: Path, described: Mapping[str, Any], classes: int, seed: int = 0) -> tuple[Detector, Backbone]:
     """One detector of a run, and the plain network whose weights it shares; layers it does not use are random.
 
     Args:
         folder: of the run.
         described: what the card says of this branch: `backbone`, `shape` and `file`.
         classes: K, without background.
+        seed: of layers that the detector does not use.
 
     Raises:
         DataError: the weights cannot be read, or do not belong to this network.
     """
     plain, path = described["backbone"], folder / described["file"]
-    backbone = build(full_name(plain), in_channels=plain["in_channels"])
+    backbone = build(full_name(plain), in_channels=plain["in_channels"], seed=seed)
     backbone.input = InputSpec.from_dict(plain["input"])
     backbone.weights = f"run:{folder}"
     detector = assemble(backbone, DetectorShape.from_dict(described["shape"]), classes, seed=0)

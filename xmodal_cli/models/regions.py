@@ -33,14 +33,14 @@ class RegionPool:
         pooling: `max` (RoI max pooling) or `align` (RoIAlign).
         size: cells per side, S.
         stride_yx: input pixels per cell, down and across.
-        first_centre_yx: centre of the map's first cell in 0-based pixels of the input; (0, 0) ignores it, as Fast
-            R-CNN does.
+        first_centre_yx: centre of the map's first cell in 0-based pixels of the input; None ignores it, as Fast R-CNN
+            does.
     """
 
     pooling: Pooling
     size: int
     stride_yx: tuple[float, float]
-    first_centre_yx: tuple[float, float] = (0.0, 0.0)
+    first_centre_yx: tuple[float, float] | None = None
 
     @classmethod
     def of_grid(cls, pooling: Pooling, size: int, grid: Grid, *, centred: bool) -> RegionPool:
@@ -52,7 +52,7 @@ class RegionPool:
             grid: of the layer.
             centred: whether to respect where the cells look.
         """
-        return cls(pooling, size, grid.stride_yx, grid.first_centre_yx if centred else (0.0, 0.0))
+        return cls(pooling, size, grid.stride_yx, grid.first_centre_yx if centred else None)
 
     def __call__(self, maps: Tensor, boxes: Sequence[Tensor]) -> Tensor:
         """The cells of each box.
@@ -70,7 +70,8 @@ class RegionPool:
             10.0
         """
         stride = torch.tensor([self.stride_yx[1], self.stride_yx[0]] * 2, device=maps.device)
-        shift = torch.tensor([self.first_centre_yx[1], self.first_centre_yx[0]] * 2, device=maps.device)
+        first_y, first_x = self.first_centre_yx or (0.0, 0.0)
+        shift = torch.tensor([first_x, first_y] * 2, device=maps.device)
         size = (self.size, self.size)
         if self.pooling == "max":
             last_pixel = torch.tensor([0.0, 0.0, 1.0, 1.0], device=maps.device)
@@ -83,19 +84,41 @@ class RegionPool:
         aligned: Tensor = roi_align(maps.float(), cells, size, 1.0, SAMPLES_PER_BIN, aligned=True)
         return aligned
 
+    def scaled(self, boxes_xyxy: Tensor, scale: float) -> Tensor:
+        """Boxes of an image in pixels of the network's input.
+
+        Fast R-CNN scales a box's first and last pixel; where it is followed, so is that.
+
+        Args:
+            boxes_xyxy: `(R, 4)` float32, pixels of the image, exclusive ends.
+            scale: network's pixels per pixel of the image.
+
+        Returns:
+            `(R, 4)`, exclusive ends.
+
+        Example:
+            >>> RegionPool("max", 6, (16, 16)).scaled(torch.tensor([[0.0, 0.0, 9.0, 9.0]]), 2.0).tolist()
+            [[0.0, 0.0, 17.0, 17.0]]
+        """
+        if self.first_centre_yx is not None:
+            return boxes_xyxy * scale
+        last_pixel = torch.tensor([0.0, 0.0, 1.0, 1.0], device=boxes_xyxy.device)
+        return (boxes_xyxy - last_pixel) * scale + last_pixel
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as cards hold them."""
         return {
             "pooling": self.pooling,
             "size": self.size,
             "stride_yx": list(self.stride_yx),
-            "first_centre_yx": list(self.first_centre_yx),
+            "first_centre_yx": self.first_centre_yx and list(self.first_centre_yx),
         }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> RegionPool:
         """The pool that `to_dict` wrote."""
-        return cls(values["pooling"], values["size"], tuple(values["stride_yx"]), tuple(values["first_centre_yx"]))
+        first = values["first_centre_yx"]
+        return cls(values["pooling"], values["size"], tuple(values["stride_yx"]), first and tuple(first))
 
 
 class RegionHead(nn.Module):
