@@ -43,6 +43,15 @@ def carry_out(name: str, job: Job) -> str:
     return name
 
 
+def needed(every: dict[str, Job], wanted: Sequence[str]) -> dict[str, Job]:
+    """The jobs wanted and all that they need, in the order in which they stand."""
+    kept, more = set(wanted), list(wanted)
+    while more:
+        more = [name for name in every[more.pop()].after if name not in kept] + more
+        kept |= set(more)
+    return {name: job for name, job in every.items() if name in kept}
+
+
 def run_all(waiting: dict[str, Job], at_once: int) -> None:
     """Run jobs in the order given, each as soon as what it needs is there."""
     done = {name for name, job in waiting.items() if job.done.is_file()}

@@ -16,6 +16,7 @@ import argparse
 import itertools
 import math
 import statistics
+import sys
 import tempfile
 import time
 from collections import OrderedDict
@@ -216,9 +217,11 @@ def main() -> None:
             Subject("ours, images from disk", from_disk),
             Subject("ours, preset small", small),
         ]
-        for _ in range(chosen.blocks):
+        for number in range(chosen.blocks):
             for subject in subjects:
                 subject.block(chosen.steps)
+                told = f"{subject.clock_ms[-1]:.0f} ms a step, {subject.processor_ms[-1]:.0f} of the processor"
+                print(f"block {number + 1}, {subject.name}: {told}", file=sys.stderr, flush=True)
     report(subjects, chosen)
 
 

@@ -83,7 +83,7 @@ def test_every_example_in_the_help_is_understood(words: tuple[str, ...]) -> None
 
 def test_every_command_of_the_map_is_understood() -> None:
     text = MAP.partition("\n")[2].replace(", xmodal", "\nxmodal")
-    assert len(command_lines(text)) == 8
+    assert len(command_lines(text)) == 12
     assert wrong(text) == {}
 
 
@@ -132,4 +132,4 @@ def test_the_help_of_distill_names_the_defaults_of_the_settings() -> None:
             continue
         compared.append(each.name)
         assert type(field.default)(named[1]) == field.default, each.name
-    assert {"teacher", "loss", "lr", "epochs", "batch_size", "weight_decay", "crop"} <= set(compared)
+    assert {"loss", "lr", "epochs", "batch_size", "weight_decay", "crop"} <= set(compared)

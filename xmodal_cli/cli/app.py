@@ -34,9 +34,10 @@ xmodal carries supervision from images with labels (RGB) to paired images withou
                                             where objects may be
   6  xmodal finetune --data DATA --modality disparity --init runs/distill/latest
                                             a detector from few labels
-  7  xmodal evaluate RUN [RUN...]           its AP, alone or fused; xmodal predict RUN IMAGE...: boxes in new images
+  7  xmodal evaluate RUN                    its AP; with a second RUN, of both fused
 
   xmodal layers NAME, xmodal models         what can be teacher and student, and where to transfer
+  xmodal predict RUN IMAGE                  boxes in a new image
   xmodal cache list                         teacher features kept on disk
   xmodal doctor                             what this machine has, and what is missing
 

@@ -51,7 +51,7 @@ def distill_command(
     ] = None,
     modality: Annotated[str | None, setting("What the student sees. [default: hha]", IMAGES)] = None,
     source: Annotated[
-        str | None, setting("What the teacher sees. [default: rgb, or what its run sees]", IMAGES)
+        str | None, setting("What the teacher sees; auto: rgb, or what its run sees. [default: auto]", IMAGES)
     ] = None,
     split: Annotated[str | None, setting("Whose pairs to learn from. [default: train]", IMAGES)] = None,
     size: Annotated[

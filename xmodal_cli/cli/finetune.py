@@ -97,10 +97,10 @@ def finetune_command(
         bool | None, setting("Refine boxes. [default: yes]", HEAD, "--box-regression/--no-box-regression")
     ] = None,
     preset: Annotated[str | None, setting("small (the defaults), paper, or paper-no-init.", TRAINING)] = None,
-    iterations: Annotated[int | None, setting("Steps in all. [default: 400; paper: 40000]", TRAINING)] = None,
-    batch_size: Annotated[int | None, setting("Images per step. [default: 2]", TRAINING)] = None,
+    iterations: Annotated[int | None, setting("Steps in all. [default: 800; paper: 40000]", TRAINING)] = None,
+    batch_size: Annotated[int | None, setting("Images per step. [default: 1; paper: 2]", TRAINING)] = None,
     optimiser: Annotated[str | None, setting("adamw or sgd. [default: adamw; paper: sgd]", TRAINING)] = None,
-    lr: Annotated[float | None, setting("Highest learning rate. [default: 0.002; paper: 0.001]", TRAINING)] = None,
+    lr: Annotated[float | None, setting("Highest learning rate. [default: 0.001]", TRAINING)] = None,
     weight_decay: Annotated[float | None, setting("Of weights; biases have none.", TRAINING)] = None,
     schedule: Annotated[str | None, setting("cosine, step or constant.", TRAINING)] = None,
     lr_step: Annotated[int | None, setting("Steps between drops of a step schedule.", TRAINING)] = None,

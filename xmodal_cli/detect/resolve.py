@@ -12,7 +12,6 @@ from xmodal_cli.models.backbones import Backbone
 from xmodal_cli.models.regions import POOLINGS
 from xmodal_cli.runs.training_settings import absolute, resolved_training
 
-RANDOM_LR = 0.5  # factor on the learning rate of a random trunk: together 1e-3, what transfers are trained with
 LEARNED_LR = 0.1  # factor on the learning rate of a trunk that has learned already
 EVALUATIONS = 4  # of held-out images in a run: each costs as much as many steps
 SMALLEST_SIDE = 32  # px of an image that a network can see
@@ -55,7 +54,7 @@ def resolve(settings: FinetuneSettings, backbone: Backbone, method: str, *, in_m
 def _trunk_lr(settings: FinetuneSettings, backbone: Backbone) -> float:
     if settings.trunk_lr is not None:
         return settings.trunk_lr
-    return RANDOM_LR if backbone.weights == "random" else LEARNED_LR
+    return 1.0 if backbone.weights == "random" else LEARNED_LR
 
 
 def _choices(settings: FinetuneSettings) -> list[str]:

@@ -49,7 +49,7 @@ class FinetuneSettings(TrainingSettings):
         dropout: share of the head's units dropped.
         box_regression: refine boxes.
         class_loss, box_loss: weights of the two losses.
-        trunk_lr: factor on the learning rate of the backbone below the regions; by default a half for random weights,
+        trunk_lr: factor on the learning rate of the backbone below the regions; by default 1 for random weights,
             else a tenth: what is learned already is to be kept.
         nms: overlap that suppresses a weaker box of the same class.
         per_image, per_image_mean: detections of a class kept in one image, and on average over all images.
@@ -93,8 +93,8 @@ class FinetuneSettings(TrainingSettings):
     per_image: int = 100
     per_image_mean: int = 40
     merge_px: int = 0
-    batch_size: int = field(default=2, kw_only=True)  # images per step
-    lr: float = field(default=2e-3, kw_only=True)
+    batch_size: int = field(default=1, kw_only=True)  # images per step
+    lr: float = field(default=1e-3, kw_only=True)
 
     def fit_settings(self) -> FitSettings:
         """The part that the training loop reads, once everything is resolved."""
@@ -137,4 +137,4 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": PAPER,
     "paper-no-init": {**PAPER, "iterations": 100_000, "lr": 1e-2},
 }
-SMALL_ITERATIONS = 400
+SMALL_ITERATIONS = 800
