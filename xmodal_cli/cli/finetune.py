@@ -11,9 +11,29 @@ from xmodal_cli.cli.app import INTERRUPTED, app
 from xmodal_cli.cli.command import command
 from xmodal_cli.cli.options import DEFAULT_RUNS, DataOption, RunsOption
 from xmodal_cli.cli.output import out, table
-from xmodal_cli.cli.progress import TrainingScreen, duration
-from xmodal_cli.cli.training import changed_settings, given_settings, merged_settings, refuse_beginning, setting
-from xmodal_cli.errors import SettingsError
+from xmodal_cli.cli.progress import duration
+from xmodal_cli.cli.training import (
+    RUN,
+    TRAINING,
+    CheckpointSetting,
+    ClipNormSetting,
+    ConfigOption,
+    DecaySetting,
+    DeviceSetting,
+    DevicesOption,
+    DryRunOption,
+    OverwriteOption,
+    PrecisionSetting,
+    ResumeOption,
+    ScheduleSetting,
+    SeedSetting,
+    ThreadsSetting,
+    TrainingCommand,
+    WarmupSetting,
+    WorkersSetting,
+    setting,
+    train,
+)
 
 if TYPE_CHECKING:
     from xmodal_cli.detect.finetune import FinetuneResult, Rehearsal
@@ -27,15 +47,7 @@ xmodal finetune --resume runs/finetune/NAME
 Then: xmodal evaluate runs/finetune/latest --split val
 """
 
-NETWORK, IMAGES, REGIONS, HEAD, TRAINING, MACHINE, RUN = (
-    "Network",
-    "Images",
-    "Regions",
-    "Head and losses",
-    "Training",
-    "Machine",
-    "Run",
-)
+NETWORK, IMAGES, REGIONS, HEAD = "Network", "Images", "Regions", "Head and losses"
 
 
 @command(app, "finetune", examples=EXAMPLES)
@@ -101,62 +113,46 @@ def finetune_command(
     batch_size: Annotated[int | None, setting("Images per step. [default: 1; paper: 2]", TRAINING)] = None,
     optimiser: Annotated[str | None, setting("adamw or sgd. [default: adamw; paper: sgd]", TRAINING)] = None,
     lr: Annotated[float | None, setting("Highest learning rate. [default: 0.001]", TRAINING)] = None,
-    weight_decay: Annotated[float | None, setting("Of weights; biases have none.", TRAINING)] = None,
-    schedule: Annotated[str | None, setting("cosine, step or constant.", TRAINING)] = None,
+    weight_decay: DecaySetting = None,
+    schedule: ScheduleSetting = None,
     lr_step: Annotated[int | None, setting("Steps between drops of a step schedule.", TRAINING)] = None,
-    warmup: Annotated[int | None, setting("Steps of rising rate. [default: 5 % of all]", TRAINING)] = None,
-    clip_norm: Annotated[float | None, setting("Largest gradient norm; 0: any.", TRAINING)] = None,
-    seed: Annotated[int | None, setting("Of every random draw. [default: 0]", TRAINING)] = None,
-    precision: Annotated[str | None, setting("auto, bf16, fp16 or fp32. [default: auto]", MACHINE)] = None,
-    device: Annotated[str | None, setting("auto, cpu, cuda or cuda:N. [default: auto]", MACHINE)] = None,
-    devices: Annotated[int, typer.Option("--devices", help="Processes, one per GPU.", rich_help_panel=MACHINE)] = 1,
-    threads: Annotated[int | None, setting("CPU threads. [default: all]", MACHINE)] = None,
-    workers: Annotated[int | None, setting("Processes that read images. [default: auto]", MACHINE)] = None,
+    warmup: WarmupSetting = None,
+    clip_norm: ClipNormSetting = None,
+    seed: SeedSetting = None,
+    precision: PrecisionSetting = None,
+    device: DeviceSetting = None,
+    devices: DevicesOption = 1,
+    threads: ThreadsSetting = None,
+    workers: WorkersSetting = None,
     run_name: Annotated[
         str | None, setting("Name of the run's folder. [default: BACKBONE-MODALITY-DATE-HEX]", RUN)
     ] = None,
     runs: RunsOption = Path(DEFAULT_RUNS),
-    config: Annotated[Path | None, setting("Settings from a YAML file; options win over it.", RUN)] = None,
-    checkpoint_every: Annotated[int | None, setting("Steps between checkpoints. [default: 200]", RUN)] = None,
+    config: ConfigOption = None,
+    checkpoint_every: CheckpointSetting = None,
     evaluate_every: Annotated[
         int | None, setting("Steps between looks at held-out images. [default: a quarter]", RUN)
     ] = None,
-    resume: Annotated[Path | None, setting("Continue this run with its own settings.", RUN)] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a run of that name.", rich_help_panel=RUN)
-    ] = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run", help="Build everything, run two steps, estimate; write nothing.", rich_help_panel=RUN
-        ),
-    ] = False,
+    resume: ResumeOption = None,
+    overwrite: OverwriteOption = False,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Train a Fast R-CNN detector on few annotated images, from a transferred, copied or random network."""
     options = dict(locals())
     from xmodal_cli.detect import finetune as steps
     from xmodal_cli.detect.settings import PRESETS, FinetuneSettings
-    from xmodal_cli.runs import processes
-    from xmodal_cli.runs.session import Watchers
 
-    given = given_settings(FinetuneSettings, {**options, "input": input_})
-    if devices > 1 and dry_run:
-        raise SettingsError("A dry run is of one process.", "Leave --devices out.")
-    if devices > 1 and processes.count() == 1:
-        raise typer.Exit(processes.launch(devices, out.arguments))
-    if resume is not None:
-        refuse_beginning(preset=preset, config=config, run_name=run_name, overwrite=overwrite, dry_run=dry_run)
-    if dry_run:
-        _report_rehearsal(steps.rehearse(merged_settings(FinetuneSettings, PRESETS, given, preset, config)))
-        return
-    with TrainingScreen("trunk's maps") as screen:
-        watchers = Watchers(out.say, screen.downloading, screen.filling, screen.training, out.detail)
-        if resume is not None:
-            result = steps.resume(resume, changes=changed_settings(given), watchers=watchers)
-        else:
-            settings = merged_settings(FinetuneSettings, PRESETS, given, preset, config)
-            result = steps.finetune(settings, runs=runs, name=run_name, overwrite=overwrite, watchers=watchers)
-    _report(result)
+    command = TrainingCommand(
+        settings=FinetuneSettings,
+        presets=PRESETS,
+        begin=steps.finetune,
+        resume=steps.resume,
+        rehearse=steps.rehearse,
+        features="trunk's maps",
+        report=_report,
+        report_rehearsal=_report_rehearsal,
+    )
+    train(command, {**options, "input": input_})
 
 
 def _report(result: FinetuneResult) -> None:

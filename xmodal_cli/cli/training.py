@@ -1,16 +1,22 @@
-"""What the training commands share: options without defaults, so that presets and files decide, made into settings."""
+"""What the training commands share: options, how they become settings, and how a run is begun, rehearsed or resumed.
+
+Options that are settings have no Typer default: None means not given, so that presets and files can decide.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.markup import escape
 
 from xmodal_cli.cli.options import DEFAULT_DATA, given_anew
+from xmodal_cli.cli.output import out
+from xmodal_cli.cli.progress import TrainingScreen
 from xmodal_cli.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -22,6 +28,87 @@ if TYPE_CHECKING:
 def setting(text: str, panel: str, *names: str) -> Any:
     """An option without a Typer default: None means not given."""
     return typer.Option(*names, help=escape(text), rich_help_panel=panel, show_default=False)
+
+
+TRAINING, MACHINE, RUN = "Training", "Machine", "Run"  # panels of the help
+
+WarmupSetting = Annotated[int | None, setting("Steps of rising rate. [default: 5 % of all]", TRAINING)]
+ClipNormSetting = Annotated[float | None, setting("Largest gradient norm; 0: any. [default: 0]", TRAINING)]
+ScheduleSetting = Annotated[str | None, setting("cosine, step or constant. [default: cosine]", TRAINING)]
+DecaySetting = Annotated[float | None, setting("Of weights; biases have none. [default: 0.0001]", TRAINING)]
+SeedSetting = Annotated[int | None, setting("Of every random draw. [default: 0]", TRAINING)]
+PrecisionSetting = Annotated[str | None, setting("auto, bf16, fp16 or fp32. [default: auto]", MACHINE)]
+DeviceSetting = Annotated[str | None, setting("auto, cpu, cuda or cuda:N. [default: auto]", MACHINE)]
+DevicesOption = Annotated[int, typer.Option("--devices", help="Processes, one per GPU.", rich_help_panel=MACHINE)]
+ThreadsSetting = Annotated[int | None, setting("CPU threads. [default: all]", MACHINE)]
+WorkersSetting = Annotated[int | None, setting("Processes that read images. [default: auto]", MACHINE)]
+ConfigOption = Annotated[Path | None, setting("Settings from a YAML file; options win over it.", RUN)]
+CheckpointSetting = Annotated[int | None, setting("Steps between checkpoints. [default: 200]", RUN)]
+ResumeOption = Annotated[Path | None, setting("Continue this run with its own settings.", RUN)]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a run of that name.", rich_help_panel=RUN)]
+DryRunOption = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Build everything, run two steps, estimate; write nothing.", rich_help_panel=RUN),
+]
+
+
+@dataclass(frozen=True)
+class TrainingCommand:
+    """What is a training command's own.
+
+    Args:
+        settings: its settings.
+        presets: by name.
+        begin: begins a run of some settings; takes `runs`, `name`, `overwrite` and `watchers`.
+        resume: continues a run's folder; takes `changes` and `watchers`.
+        rehearse: takes two steps and writes nothing.
+        features: what is computed before the training, in words.
+        report: says what a run gave.
+        report_rehearsal: says what a run would be.
+    """
+
+    settings: type[TrainingSettings]
+    presets: Mapping[str, Mapping[str, Any]]
+    begin: Callable[..., Any]
+    resume: Callable[..., Any]
+    rehearse: Callable[..., Any]
+    features: str
+    report: Callable[[Any], None]
+    report_rehearsal: Callable[[Any], None]
+
+
+def train(command: TrainingCommand, options: Mapping[str, Any]) -> None:
+    """Begin, rehearse or resume a run, as the options say.
+
+    Args:
+        command: the command.
+        options: its options by name, those of this module among them.
+    """
+    from xmodal_cli.runs import processes
+    from xmodal_cli.runs.session import Watchers
+
+    given = given_settings(command.settings, options)
+    begins = {name: options[name] for name in ("preset", "config", "run_name", "overwrite", "dry_run")}
+    devices, resume = options["devices"], options["resume"]
+    if devices > 1 and begins["dry_run"]:
+        raise SettingsError("A dry run is of one process.", "Leave --devices out.")
+    if devices > 1 and processes.count() == 1:
+        raise typer.Exit(processes.launch(devices, out.arguments))
+    if resume is not None:
+        refuse_beginning(**begins)
+    else:
+        settings = merged_settings(command.settings, command.presets, given, begins["preset"], begins["config"])
+    if begins["dry_run"]:
+        command.report_rehearsal(command.rehearse(settings))
+        return
+    with TrainingScreen(command.features) as screen:
+        watchers = Watchers(out.say, screen.downloading, screen.filling, screen.training, out.detail)
+        if resume is not None:
+            result = command.resume(resume, changes=changed_settings(given), watchers=watchers)
+        else:
+            where = {"runs": options["runs"], "name": begins["run_name"], "overwrite": begins["overwrite"]}
+            result = command.begin(settings, **where, watchers=watchers)
+    command.report(result)
 
 
 def given_settings(kind: type[TrainingSettings], options: Mapping[str, Any]) -> dict[str, Any]:
