@@ -34,6 +34,7 @@ OPTIONS: dict[str, Any] = {
     "size": 64,
     "regions": 16,
     "pool_size": 3,
+    "batch_size": 2,
     "iterations": 4,
     "precision": "fp32",
     "device": "cpu",
