@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from xmodal_cli.data import images
 from xmodal_cli.data.prepared import DESCRIPTION, RGB, PreparedData
+from xmodal_cli.data.proposals import PROPOSAL_FOLDER
 from xmodal_cli.detect.branches import Trained
 from xmodal_cli.detect.predict import detect_one
 from xmodal_cli.detect.propose import propose_for
@@ -202,4 +203,5 @@ def _proposals(
     if absent and description["method"] == MADE_ANEW[0]:
         notes.append(f"The run's proposals were made from {', '.join(wanted)}; here from {', '.join(seen)} alone.")
         settings["modalities"] = list(seen)
-    return propose_for({**description, "settings": settings}, seen), notes
+    kept = Path(trained.card["data"]["path"]) / PROPOSAL_FOLDER / str(trained.proposals["method"])
+    return propose_for({**description, "settings": settings}, seen, kept if kept.is_dir() else None), notes
