@@ -10,6 +10,7 @@ import pytest
 
 HEAVY = ("torch", "timm", "torchvision", "cv2", "scipy", "safetensors")
 MOST_CPU_S = 0.3
+MOST_LIBRARIES = 3.0
 RUNS = 3  # the best counts: other programs make a machine slower, none makes it faster
 PROGRAM = """
 import sys
@@ -49,13 +50,16 @@ def test_help_imports_nothing_heavy(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["bare", "help", "distill"])
 def test_help_takes_little_cpu_time(name: str) -> None:
-    assert min(cpu_seconds(COMMANDS[name]) for _ in range(RUNS)) <= MOST_CPU_S
+    """0.3 s; on a slow or crowded machine, three times what Typer and Rich alone take to be imported there."""
+    libraries = min(cpu_seconds(["-c", "import typer.rich_utils, rich.table, rich.progress"]) for _ in range(RUNS))
+    taken = min(cpu_seconds(["-m", "xmodal_cli", *COMMANDS[name]]) for _ in range(RUNS))
+    assert taken <= max(MOST_CPU_S, MOST_LIBRARIES * libraries)
 
 
-def cpu_seconds(arguments: list[str]) -> float:
-    """CPU time of one call of the command line, start of Python included."""
+def cpu_seconds(words: list[str]) -> float:
+    """CPU time of one call of Python, its start included."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, "-m", "xmodal_cli", *arguments], capture_output=True, check=True)
+    subprocess.run([sys.executable, *words], capture_output=True, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 

@@ -98,7 +98,7 @@ def test_card_says_what_is_needed_to_use_the_detector(run: Path, data: PreparedD
     card = card_of(run)
     assert card["classes"] == list(data.classes)
     assert card["size"] == {"short": 64, "longest": 2000}
-    assert card["cutoffs"] == {"nms": 0.3, "per_image": 100, "per_image_mean": 40, "merge_px": 0, "proposals": 2000}
+    assert card["cutoffs"] == {"nms": 0.3, "per_image": 100, "per_image_mean": 40, "merge_px": 0, "proposals": 1000}
     assert card["proposals"]["method"] == METHOD
     assert card["proposals"]["description"]["sha256"] == open_proposals(data, METHOD).content_hash
     branch = card["branches"][0]
