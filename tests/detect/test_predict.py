@@ -179,7 +179,7 @@ def test_fused_scores_are_of_the_mean_before_the_softmax_each_branch_at_its_own_
     given = []
     for each in (rgb, depth):
         seen = network_image(data.read(each.modality, data.ids("val")[0]), each.size.of((HEIGHT, WIDTH)))
-        scaled = torch.from_numpy(boxes) * each.size.scale((HEIGHT, WIDTH))
+        scaled = each.detector.pool.scaled(torch.from_numpy(boxes), each.size.scale((HEIGHT, WIDTH)))
         with torch.no_grad():
             given.append(each.detector(each.detector.input.normalise(seen[None]), [scaled]))
     mean = (given[0].scores + given[1].scores) / 2
@@ -207,7 +207,8 @@ def test_merged_proposals_have_the_score_and_the_box_of_the_first_of_them(data: 
     first_of: dict[tuple[float, ...], int] = {}
     stands_for = []
     for row, box in enumerate(boxes):
-        corners = np.float32(box) * np.float32(64 / HEIGHT) - np.float32([0, 0, 1, 1])
+        last_pixel = np.float32([0, 0, 1, 1])  # first and last pixels are scaled, as in the original
+        corners = (box - last_pixel) * np.float32(64 / HEIGHT) + last_pixel - last_pixel
         cells = tuple(np.round(corners / merge_px).tolist())
         stands_for.append(first_of.setdefault(cells, row))
     scores, moved = scores_of(data, [branch()], boxes, Cutoffs(merge_px=merge_px))

@@ -1,1 +1,1 @@
-"""What is done with a network on regions: today the region probe, which measures features in minutes."""
+"""What is done with regions of images: proposals, detectors from training to scores, and the probe of frozen features."""
