@@ -1,1 +1,1 @@
-"""What is done with regions of images: proposals, detectors from training to scores, and the probe of frozen features."""
+"""What is done with regions of images: proposals, detectors from training to scores, the probe of frozen features."""
