@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
-import torch
 import yaml
 from numpy.typing import NDArray
 from safetensors.torch import load_file
-from tiny_runs import HEIGHT, WIDTH
+from tiny_runs import CUT_SHORT, HEIGHT, WIDTH, assert_same_tensors, kill_at_first_report
 from torch import Tensor
 
 from xmodal_cli.data.prepared import PreparedData
@@ -20,7 +18,6 @@ from xmodal_cli.data.proposals import write_proposals
 from xmodal_cli.data.transforms import generator
 from xmodal_cli.detect.finetune import finetune
 from xmodal_cli.detect.settings import FinetuneSettings
-from xmodal_cli.runs.session import Watchers
 
 METHOD = "tiny"
 NEAR, FAR = (4.0, 8.0, 20.0, 24.0), (36.0, 20.0, 60.0, 44.0)  # the two objects of every tiny image
@@ -84,20 +81,11 @@ def words(data: PreparedData | Path, runs: Path, name: str, **changes: Any) -> l
     return line
 
 
-CUT_SHORT: dict[str, Any] = {"iterations": 24, "checkpoint_every": 5}
-
-
 def cut_short(data: PreparedData, runs: Path, **changes: Any) -> Path:
     """A run of 24 steps that ended at step 10, after its checkpoint of step 5, as if its process had been killed."""
-
-    class Killed(BaseException):
-        pass
-
-    def kill(progress: object) -> None:
-        raise Killed
-
-    with pytest.raises(Killed):
-        finetune(settings(data, **CUT_SHORT, **changes), runs=runs, name="cut", watchers=Watchers(training=kill))
+    kill_at_first_report(
+        lambda watchers: finetune(settings(data, **CUT_SHORT, **changes), runs=runs, name="cut", watchers=watchers)
+    )
     return runs / "finetune" / "cut"
 
 
@@ -108,7 +96,4 @@ def detector(run: Path, file: str = "detector.safetensors") -> dict[str, Tensor]
 
 def assert_same_detector(first: Path, second: Path, file: str = "detector.safetensors") -> None:
     """Every tensor of both detectors is equal in every bit."""
-    one, other = detector(first, file), detector(second, file)
-    assert one.keys() == other.keys()
-    different = [name for name in one if not torch.equal(one[name], other[name])]
-    assert not different, f"{len(different)} of {len(one)} tensors differ: {different[:3]}"
+    assert_same_tensors(detector(first, file), detector(second, file))

@@ -7,12 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
@@ -124,6 +126,14 @@ CUT_SHORT: dict[str, Any] = {"iterations": 24, "checkpoint_every": 5}
 
 def cut_short(data: PreparedData, runs: Path, **changes: Any) -> Path:
     """A run of 24 steps that ended at step 10, after its checkpoint of step 5, as if its process had been killed."""
+    kill_at_first_report(
+        lambda watchers: distill(settings(data, **CUT_SHORT, **changes), runs=runs, name="cut", watchers=watchers)
+    )
+    return runs / COMMAND / "cut"
+
+
+def kill_at_first_report(train: Callable[[Watchers], object]) -> None:
+    """Train until the first step that is told to somebody, step 10, and end there as a killed process does."""
 
     class Killed(BaseException):
         pass
@@ -132,8 +142,7 @@ def cut_short(data: PreparedData, runs: Path, **changes: Any) -> Path:
         raise Killed
 
     with pytest.raises(Killed):
-        distill(settings(data, **CUT_SHORT, **changes), runs=runs, name="cut", watchers=Watchers(training=kill))
-    return runs / COMMAND / "cut"
+        train(Watchers(training=kill))
 
 
 def start(arguments: list[str], cache: Path, **options: Any) -> subprocess.Popen[str]:
@@ -168,9 +177,13 @@ def student(run: Path) -> dict[str, Tensor]:
 
 def assert_same_student(first: Path, second: Path) -> None:
     """Every tensor of both students is equal in every bit."""
-    one, other = student(first), student(second)
+    assert_same_tensors(student(first), student(second))
+
+
+def assert_same_tensors(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    """Both have the same names, and every tensor is equal in every bit."""
     assert one.keys() == other.keys()
-    different = [name for name in one if not bool((one[name] == other[name]).all())]
+    different = [name for name in one if not torch.equal(one[name], other[name])]
     assert not different, f"{len(different)} of {len(one)} tensors differ: {different[:3]}"
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from rigs import make_rig, prepared, write_annotations
 from safetensors.torch import load_file
-from tiny_runs import HEIGHT, WIDTH, steps_in_metrics
+from tiny_runs import CUT_SHORT, HEIGHT, WIDTH, kill_at_first_report, steps_in_metrics
 from torchvision.ops import box_iou
 
 from xmodal_cli.cli.app import run as xmodal
@@ -156,20 +156,7 @@ def test_another_modality_can_be_looked_at(data: PreparedData, tmp_path: Path) -
 
 def cut_short(data: PreparedData, runs: Path) -> Path:
     """A run of 24 steps that ended at step 10, after its checkpoint of step 5, as if its process had been killed."""
-
-    class Killed(BaseException):
-        pass
-
-    def kill(progress: object) -> None:
-        raise Killed
-
-    with pytest.raises(Killed):
-        train(
-            network(data, iterations=24, checkpoint_every=5),
-            runs=runs,
-            name="cut",
-            watchers=Watchers(training=kill),
-        )
+    kill_at_first_report(lambda watchers: train(network(data, **CUT_SHORT), runs=runs, name="cut", watchers=watchers))
     return runs / "rpn" / "cut"
 
 

@@ -9,7 +9,7 @@ import typer
 
 from xmodal_cli.cli.app import INTERRUPTED, app
 from xmodal_cli.cli.command import command
-from xmodal_cli.cli.options import DEFAULT_RUNS, DataOption, RunsOption
+from xmodal_cli.cli.options import DEFAULT_RUNS, DataOption, RunsOption, option
 from xmodal_cli.cli.output import out, table
 from xmodal_cli.cli.progress import duration
 from xmodal_cli.cli.training import (
@@ -31,7 +31,6 @@ from xmodal_cli.cli.training import (
     TrainingCommand,
     WarmupSetting,
     WorkersSetting,
-    setting,
     train,
 )
 
@@ -55,63 +54,63 @@ NETWORKS, LOSS, IMAGES = "Networks", "Transfer", "Images"
 @command(app, "distill", examples=EXAMPLES)
 def distill_command(
     data: DataOption = None,
-    teacher: Annotated[str | None, setting("Teacher network; `xmodal models`. [default: vgg16]", NETWORKS)] = None,
+    teacher: Annotated[str | None, option("Teacher network; `xmodal models`. [default: vgg16]", NETWORKS)] = None,
     teacher_weights: Annotated[
-        str | None, setting("imagenet, random, or a .pth or .safetensors file. [default: imagenet]", NETWORKS)
+        str | None, option("imagenet, random, or a .pth or .safetensors file. [default: imagenet]", NETWORKS)
     ] = None,
     teacher_run: Annotated[
-        Path | None, setting("A finished finetune or distill run that teaches, with its weights and input.", NETWORKS)
+        Path | None, option("A finished finetune or distill run that teaches, with its weights and input.", NETWORKS)
     ] = None,
-    student: Annotated[str | None, setting("Student network. [default: alexnet]", NETWORKS)] = None,
+    student: Annotated[str | None, option("Student network. [default: alexnet]", NETWORKS)] = None,
     init: Annotated[
-        str | None, setting("Student's start: random (the paper's), imagenet, or a file. [default: random]", NETWORKS)
+        str | None, option("Student's start: random (the paper's), imagenet, or a file. [default: random]", NETWORKS)
     ] = None,
     stem: Annotated[
-        str | None, setting("Stem weights for other than 3 channels: mean, copy or random. [default: mean]", NETWORKS)
+        str | None, option("Stem weights for other than 3 channels: mean, copy or random. [default: mean]", NETWORKS)
     ] = None,
-    modality: Annotated[str | None, setting("What the student sees. [default: hha]", IMAGES)] = None,
+    modality: Annotated[str | None, option("What the student sees. [default: hha]", IMAGES)] = None,
     source: Annotated[
-        str | None, setting("What the teacher sees; auto: rgb, or what its run sees. [default: auto]", IMAGES)
+        str | None, option("What the teacher sees; auto: rgb, or what its run sees. [default: auto]", IMAGES)
     ] = None,
-    split: Annotated[str | None, setting("Whose pairs to learn from. [default: train]", IMAGES)] = None,
+    split: Annotated[str | None, option("Whose pairs to learn from. [default: train]", IMAGES)] = None,
     size: Annotated[
-        str | None, setting("auto (short side 224), a short side, or HEIGHTxWIDTH. [default: auto]", IMAGES)
+        str | None, option("auto (short side 224), a short side, or HEIGHTxWIDTH. [default: auto]", IMAGES)
     ] = None,
     crop: Annotated[
         float | None,
-        setting("Smallest share of an image that a window may have; 1: whole images. [default: 0.5]", IMAGES),
+        option("Smallest share of an image that a window may have; 1: whole images. [default: 0.5]", IMAGES),
     ] = None,
     flip: Annotated[
-        bool | None, setting("Mirror half of the pairs. [default: flip]", IMAGES, "--flip/--no-flip")
+        bool | None, option("Mirror half of the pairs. [default: flip]", IMAGES, "--flip/--no-flip")
     ] = None,
     shuffle_pairs: Annotated[
-        bool | None, setting("Control: pair every image with a stranger.", IMAGES, "--shuffle-pairs")
+        bool | None, option("Control: pair every image with a stranger.", IMAGES, "--shuffle-pairs")
     ] = None,
     transfer: Annotated[
         list[str] | None,
-        setting("TEACHER_LAYER:STUDENT_LAYER=WEIGHT, repeatable. [default: pool5 or the last map]", LOSS),
+        option("TEACHER_LAYER:STUDENT_LAYER=WEIGHT, repeatable. [default: pool5 or the last map]", LOSS),
     ] = None,
     regions: Annotated[
         str | None,
-        setting("What fc6 and fc7 are compared on: image or proposals. [default: image]", LOSS),
+        option("What fc6 and fc7 are compared on: image or proposals. [default: image]", LOSS),
     ] = None,
-    proposals: Annotated[str | None, setting("Name of the stored proposals, where there are several.", LOSS)] = None,
+    proposals: Annotated[str | None, option("Name of the stored proposals, where there are several.", LOSS)] = None,
     regions_per_image: Annotated[
-        int | None, setting("Proposals of an image that are compared in one step. [default: 16]", LOSS)
+        int | None, option("Proposals of an image that are compared in one step. [default: 16]", LOSS)
     ] = None,
-    loss: Annotated[str | None, setting("l2, logistic, cosine or smooth-l1. [default: l2]", LOSS)] = None,
+    loss: Annotated[str | None, option("l2, logistic, cosine or smooth-l1. [default: l2]", LOSS)] = None,
     normalise: Annotated[
-        str | None, setting("Teacher's features: channel, scale or none. [default: scale]", LOSS)
+        str | None, option("Teacher's features: channel, scale or none. [default: scale]", LOSS)
     ] = None,
-    cache: Annotated[str | None, setting("Teacher features on disk: auto, on or off. [default: auto]", LOSS)] = None,
-    preset: Annotated[str | None, setting("small (the defaults), paper or vgg-to-vgg.", TRAINING)] = None,
-    iterations: Annotated[int | None, setting("Steps in all.", TRAINING)] = None,
+    cache: Annotated[str | None, option("Teacher features on disk: auto, on or off. [default: auto]", LOSS)] = None,
+    preset: Annotated[str | None, option("small (the defaults), paper or vgg-to-vgg.", TRAINING)] = None,
+    iterations: Annotated[int | None, option("Steps in all.", TRAINING)] = None,
     epochs: Annotated[
-        float | None, setting("Passes over the pairs, where --iterations is not given. [default: 60]", TRAINING)
+        float | None, option("Passes over the pairs, where --iterations is not given. [default: 60]", TRAINING)
     ] = None,
-    batch_size: Annotated[int | None, setting("Pairs per step. [default: 8]", TRAINING)] = None,
-    optimiser: Annotated[str | None, setting("adamw or sgd. [default: adamw]", TRAINING)] = None,
-    lr: Annotated[float | None, setting("Highest learning rate. [default: 0.001]", TRAINING)] = None,
+    batch_size: Annotated[int | None, option("Pairs per step. [default: 8]", TRAINING)] = None,
+    optimiser: Annotated[str | None, option("adamw or sgd. [default: adamw]", TRAINING)] = None,
+    lr: Annotated[float | None, option("Highest learning rate. [default: 0.001]", TRAINING)] = None,
     weight_decay: DecaySetting = None,
     schedule: ScheduleSetting = None,
     warmup: WarmupSetting = None,
@@ -123,13 +122,13 @@ def distill_command(
     threads: ThreadsSetting = None,
     workers: WorkersSetting = None,
     run_name: Annotated[
-        str | None, setting("Name of the run's folder. [default: STUDENT-MODALITY-DATE-HEX]", RUN)
+        str | None, option("Name of the run's folder. [default: STUDENT-MODALITY-DATE-HEX]", RUN)
     ] = None,
     runs: RunsOption = Path(DEFAULT_RUNS),
     config: ConfigOption = None,
     checkpoint_every: CheckpointSetting = None,
     evaluate_every: Annotated[
-        int | None, setting("Steps between looks at held-out pairs. [default: a twelfth]", RUN)
+        int | None, option("Steps between looks at held-out pairs. [default: a twelfth]", RUN)
     ] = None,
     resume: ResumeOption = None,
     overwrite: OverwriteOption = False,

@@ -18,6 +18,7 @@ from xmodal_cli.cli.options import (
     PrecisionOption,
     RunsOption,
     given_anew,
+    option,
 )
 from xmodal_cli.cli.output import out, table
 from xmodal_cli.cli.progress import counting
@@ -43,10 +44,6 @@ xmodal evaluate --probe --init imagenet --backbone squeezenet1_1 --modality rgb 
 DETECTOR, PROBE = "Detectors", "Probe"
 
 
-def _option(text: str, panel: str, *names: str) -> Any:
-    return typer.Option(*names, help=text, rich_help_panel=panel, show_default=False)
-
-
 @command(app, "evaluate", examples=EXAMPLES)
 def evaluate_command(
     run: Annotated[
@@ -55,30 +52,28 @@ def evaluate_command(
     ] = None,
     data: DataOption = None,
     split: Annotated[str, typer.Option("--split", help="Split that is scored.")] = "val",
-    metric: Annotated[str | None, _option("voc (the paper's AP) or coco. \\[default: voc]", DETECTOR)] = None,
-    detections: Annotated[Path | None, _option("Score this COCO results file, exactly as it is.", DETECTOR)] = None,
+    metric: Annotated[str | None, option("voc (the paper's AP) or coco. [default: voc]", DETECTOR)] = None,
+    detections: Annotated[Path | None, option("Score this COCO results file, exactly as it is.", DETECTOR)] = None,
     proposals: Annotated[
-        str | None, _option("Name of the stored proposals. \\[default: those of the run]", DETECTOR)
+        str | None, option("Name of the stored proposals. [default: those of the run]", DETECTOR)
     ] = None,
-    size: Annotated[
-        int | None, _option("Short side in pixels, for all runs. \\[default: each its own]", DETECTOR)
-    ] = None,
-    against: Annotated[Path | None, _option("An earlier evaluation: count the classes won.", DETECTOR)] = None,
-    paper: Annotated[str | None, _option("Show a row of the paper beside, e.g. table1/1C.", DETECTOR)] = None,
+    size: Annotated[int | None, option("Short side in pixels, for all runs. [default: each its own]", DETECTOR)] = None,
+    against: Annotated[Path | None, option("An earlier evaluation: count the classes won.", DETECTOR)] = None,
+    paper: Annotated[str | None, option("Show a row of the paper beside, e.g. table1/1C.", DETECTOR)] = None,
     probe: Annotated[
         bool, typer.Option("--probe", help="Name annotated boxes from frozen features.", rich_help_panel=PROBE)
     ] = False,
-    train_split: Annotated[str | None, _option("Split that the probe learns from. \\[default: train]", PROBE)] = None,
+    train_split: Annotated[str | None, option("Split that the probe learns from. [default: train]", PROBE)] = None,
     init: Annotated[
-        str | None, _option("Baseline without a run: random, imagenet, or geometry (boxes alone).", PROBE)
+        str | None, option("Baseline without a run: random, imagenet, or geometry (boxes alone).", PROBE)
     ] = None,
-    backbone: Annotated[str | None, _option("Network of a baseline.", PROBE)] = None,
-    weights: Annotated[Path | None, _option("Weights file of an imagenet baseline.", PROBE)] = None,
-    modality: Annotated[str | None, _option("What a baseline sees. \\[default: hha]", PROBE)] = None,
+    backbone: Annotated[str | None, option("Network of a baseline.", PROBE)] = None,
+    weights: Annotated[Path | None, option("Weights file of an imagenet baseline.", PROBE)] = None,
+    modality: Annotated[str | None, option("What a baseline sees. [default: hha]", PROBE)] = None,
     layer: Annotated[
-        str | None, _option("Layer that is probed. \\[default: the last transferred, or pool5]", PROBE)
+        str | None, option("Layer that is probed. [default: the last transferred, or pool5]", PROBE)
     ] = None,
-    seed: Annotated[int | None, _option("Of a random baseline. \\[default: 0]", PROBE)] = None,
+    seed: Annotated[int | None, option("Of a random baseline. [default: 0]", PROBE)] = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",
     runs: RunsOption = Path(DEFAULT_RUNS),

@@ -9,7 +9,7 @@ import typer
 
 from xmodal_cli.cli.app import INTERRUPTED, app
 from xmodal_cli.cli.command import command
-from xmodal_cli.cli.options import DEFAULT_RUNS, DataOption, RunsOption
+from xmodal_cli.cli.options import DEFAULT_RUNS, DataOption, RunsOption, option
 from xmodal_cli.cli.output import out, table
 from xmodal_cli.cli.progress import duration
 from xmodal_cli.cli.training import (
@@ -31,7 +31,6 @@ from xmodal_cli.cli.training import (
     TrainingCommand,
     WarmupSetting,
     WorkersSetting,
-    setting,
     train,
 )
 
@@ -54,68 +53,68 @@ NETWORK, IMAGES, REGIONS, HEAD = "Network", "Images", "Regions", "Head and losse
 def finetune_command(
     data: DataOption = None,
     init: Annotated[
-        str | None, setting("random, imagenet, a run's folder, or a file of weights. [default: random]", NETWORK)
+        str | None, option("random, imagenet, a run's folder, or a file of weights. [default: random]", NETWORK)
     ] = None,
-    backbone: Annotated[str | None, setting("Network, where --init is no run; `xmodal models`.", NETWORK)] = None,
-    weights: Annotated[str | None, setting("File of ImageNet weights, instead of a download.", NETWORK)] = None,
+    backbone: Annotated[str | None, option("Network, where --init is no run; `xmodal models`.", NETWORK)] = None,
+    weights: Annotated[str | None, option("File of ImageNet weights, instead of a download.", NETWORK)] = None,
     stem: Annotated[
-        str | None, setting("Stem weights for other than 3 channels: mean, copy or random. [default: mean]", NETWORK)
+        str | None, option("Stem weights for other than 3 channels: mean, copy or random. [default: mean]", NETWORK)
     ] = None,
     layer: Annotated[
-        str | None, setting("Whose map regions are cut from. [default: conv5, or the last map]", NETWORK)
+        str | None, option("Whose map regions are cut from. [default: conv5, or the last map]", NETWORK)
     ] = None,
-    freeze_through: Annotated[str | None, setting("Layer up to which nothing learns.", NETWORK)] = None,
+    freeze_through: Annotated[str | None, option("Layer up to which nothing learns.", NETWORK)] = None,
     joint: Annotated[
-        str | None, setting("Train jointly with this run's network; both outputs are averaged.", NETWORK)
+        str | None, option("Train jointly with this run's network; both outputs are averaged.", NETWORK)
     ] = None,
-    modality: Annotated[str | None, setting("What the detector sees. [default: hha]", IMAGES)] = None,
-    split: Annotated[str | None, setting("Whose annotated images to learn from. [default: train]", IMAGES)] = None,
+    modality: Annotated[str | None, option("What the detector sees. [default: hha]", IMAGES)] = None,
+    split: Annotated[str | None, option("Whose annotated images to learn from. [default: train]", IMAGES)] = None,
     hold_out: Annotated[
-        float | None, setting("Share of them, by scene, only watched; 0 learns from all. [default: 0]", IMAGES)
+        float | None, option("Share of them, by scene, only watched; 0 learns from all. [default: 0]", IMAGES)
     ] = None,
-    size: Annotated[int | None, setting("Short side in pixels. [default: 224; paper: 688]", IMAGES)] = None,
-    longest: Annotated[int | None, setting("What the long side may not exceed. [default: 2000]", IMAGES)] = None,
+    size: Annotated[int | None, option("Short side in pixels. [default: 224; paper: 688]", IMAGES)] = None,
+    longest: Annotated[int | None, option("What the long side may not exceed. [default: 2000]", IMAGES)] = None,
     flip: Annotated[
-        bool | None, setting("Learn from mirrored images too. [default: flip]", IMAGES, "--flip/--no-flip")
+        bool | None, option("Learn from mirrored images too. [default: flip]", IMAGES, "--flip/--no-flip")
     ] = None,
     input_: Annotated[
         str | None,
-        setting(
+        option(
             "Mean and spread: of the weights, measured, or auto (weights for rgb). [default: auto]",
             IMAGES,
             "--input",
         ),
     ] = None,
     proposals: Annotated[
-        str | None, setting("Name of the stored proposals. [default: the only ones there are]", REGIONS)
+        str | None, option("Name of the stored proposals. [default: the only ones there are]", REGIONS)
     ] = None,
     proposals_per_image: Annotated[
-        int | None, setting("Best proposals used. [default: 1000; paper: 2000]", REGIONS)
+        int | None, option("Best proposals used. [default: 1000; paper: 2000]", REGIONS)
     ] = None,
     regions: Annotated[
-        int | None, setting("Regions drawn from an image in a step. [default: 128; paper: 64]", REGIONS)
+        int | None, option("Regions drawn from an image in a step. [default: 128; paper: 64]", REGIONS)
     ] = None,
-    foreground: Annotated[float | None, setting("Largest share of them on objects. [default: 0.25]", REGIONS)] = None,
+    foreground: Annotated[float | None, option("Largest share of them on objects. [default: 0.25]", REGIONS)] = None,
     background_low: Annotated[
-        float | None, setting("Smallest overlap of background with an object. [default: 0]", REGIONS)
+        float | None, option("Smallest overlap of background with an object. [default: 0]", REGIONS)
     ] = None,
-    pooling: Annotated[str | None, setting("max (RoI max pooling) or align (RoIAlign). [default: max]", HEAD)] = None,
-    pool_size: Annotated[int | None, setting("Cells per side of a region, for a new head.", HEAD)] = None,
-    features: Annotated[str | None, setting("Classify fc7 or fc6. [default: fc7]", HEAD)] = None,
+    pooling: Annotated[str | None, option("max (RoI max pooling) or align (RoIAlign). [default: max]", HEAD)] = None,
+    pool_size: Annotated[int | None, option("Cells per side of a region, for a new head.", HEAD)] = None,
+    features: Annotated[str | None, option("Classify fc7 or fc6. [default: fc7]", HEAD)] = None,
     dropout: Annotated[
-        float | None, setting("Share of the head's units dropped. [default: 0; paper: 0.5]", HEAD)
+        float | None, option("Share of the head's units dropped. [default: 0; paper: 0.5]", HEAD)
     ] = None,
     box_regression: Annotated[
-        bool | None, setting("Refine boxes. [default: yes]", HEAD, "--box-regression/--no-box-regression")
+        bool | None, option("Refine boxes. [default: yes]", HEAD, "--box-regression/--no-box-regression")
     ] = None,
-    preset: Annotated[str | None, setting("small (the defaults), paper, or paper-no-init.", TRAINING)] = None,
-    iterations: Annotated[int | None, setting("Steps in all. [default: 800; paper: 40000]", TRAINING)] = None,
-    batch_size: Annotated[int | None, setting("Images per step. [default: 1; paper: 2]", TRAINING)] = None,
-    optimiser: Annotated[str | None, setting("adamw or sgd. [default: adamw; paper: sgd]", TRAINING)] = None,
-    lr: Annotated[float | None, setting("Highest learning rate. [default: 0.001]", TRAINING)] = None,
+    preset: Annotated[str | None, option("small (the defaults), paper, or paper-no-init.", TRAINING)] = None,
+    iterations: Annotated[int | None, option("Steps in all. [default: 800; paper: 40000]", TRAINING)] = None,
+    batch_size: Annotated[int | None, option("Images per step. [default: 1; paper: 2]", TRAINING)] = None,
+    optimiser: Annotated[str | None, option("adamw or sgd. [default: adamw; paper: sgd]", TRAINING)] = None,
+    lr: Annotated[float | None, option("Highest learning rate. [default: 0.001]", TRAINING)] = None,
     weight_decay: DecaySetting = None,
     schedule: ScheduleSetting = None,
-    lr_step: Annotated[int | None, setting("Steps between drops of a step schedule.", TRAINING)] = None,
+    lr_step: Annotated[int | None, option("Steps between drops of a step schedule.", TRAINING)] = None,
     warmup: WarmupSetting = None,
     clip_norm: ClipNormSetting = None,
     seed: SeedSetting = None,
@@ -125,13 +124,13 @@ def finetune_command(
     threads: ThreadsSetting = None,
     workers: WorkersSetting = None,
     run_name: Annotated[
-        str | None, setting("Name of the run's folder. [default: BACKBONE-MODALITY-DATE-HEX]", RUN)
+        str | None, option("Name of the run's folder. [default: BACKBONE-MODALITY-DATE-HEX]", RUN)
     ] = None,
     runs: RunsOption = Path(DEFAULT_RUNS),
     config: ConfigOption = None,
     checkpoint_every: CheckpointSetting = None,
     evaluate_every: Annotated[
-        int | None, setting("Steps between looks at held-out images. [default: a quarter]", RUN)
+        int | None, option("Steps between looks at held-out images. [default: a quarter]", RUN)
     ] = None,
     resume: ResumeOption = None,
     overwrite: OverwriteOption = False,

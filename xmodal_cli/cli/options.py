@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
+
+from xmodal_cli.errors import SettingsError
 
 DATA_VARIABLE = "XMODAL_DATA"
 DEFAULT_DATA = "data/nyud2"
@@ -21,6 +24,24 @@ DataOption = Annotated[
 RunsOption = Annotated[Path, typer.Option("--runs", help="Folder of all runs.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 PrecisionOption = Annotated[str, typer.Option("--precision", help="auto, bf16, fp16 or fp32.")]
+
+
+def option(text: str, panel: str, *names: str) -> Any:
+    """An option whose help says its default itself, in brackets; None means not given."""
+    return typer.Option(*names, help=escape(text), rich_help_panel=panel, show_default=False)
+
+
+def worker_count(text: str) -> int | None:
+    """The number of processes that `--workers` asks for; None for `auto`.
+
+    Raises:
+        SettingsError: it is something else.
+    """
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise SettingsError(f"--workers takes auto or a number above 0; found '{text}'.")
+    return int(text)
 
 
 def given_anew(data: Path | None) -> Path | None:

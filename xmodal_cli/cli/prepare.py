@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import RenderableType
-from rich.markup import escape
 
 from xmodal_cli.cli.app import INTERRUPTED, prepare_app
 from xmodal_cli.cli.command import command
+from xmodal_cli.cli.options import option, worker_count
 from xmodal_cli.cli.output import out, table
 from xmodal_cli.cli.progress import counting
 from xmodal_cli.errors import DataError, SettingsError
@@ -39,63 +39,59 @@ SHEET = "contact_sheet.png"
 BAD_DATA = DataError.exit_code
 
 
-def _option(text: str, panel: str, *names: str) -> Any:
-    return typer.Option(*names, help=escape(text), rich_help_panel=panel, show_default=False)
-
-
 PAIRS, DEPTH, SPLITS, WORK = "Pairs", "Depth and thermal values", "Splits and labels", "Work"
 
 
 @command(prepare_app, "folder", path="prepare folder", examples=FOLDER_EXAMPLES)
 def folder_command(
-    out_folder: Annotated[Path, _option("Data set to make, or to add a modality to.", PAIRS, "--out")],
+    out_folder: Annotated[Path, option("Data set to make, or to add a modality to.", PAIRS, "--out")],
     modalities: Annotated[
-        list[str], _option("hha, disparity, depth, thermal or gray; repeatable.", PAIRS, "--modality")
+        list[str], option("hha, disparity, depth, thermal or gray; repeatable.", PAIRS, "--modality")
     ],
     rgb: Annotated[
         str | None,
-        _option("Folder of colour images, or a quoted pattern: what * matches is the ID. Needed once.", PAIRS),
+        option("Folder of colour images, or a quoted pattern: what * matches is the ID. Needed once.", PAIRS),
     ] = None,
-    target: Annotated[str | None, _option("Likewise, the other sensor's images.", PAIRS)] = None,
+    target: Annotated[str | None, option("Likewise, the other sensor's images.", PAIRS)] = None,
     link: Annotated[
-        Literal["hard", "sym", "copy"], _option("How colour images get in: hard, sym or copy. [default: hard]", PAIRS)
+        Literal["hard", "sym", "copy"], option("How colour images get in: hard, sym or copy. [default: hard]", PAIRS)
     ] = "hard",
-    name: Annotated[str | None, _option("Name of the data set. [default: the folder's]", PAIRS)] = None,
+    name: Annotated[str | None, option("Name of the data set. [default: the folder's]", PAIRS)] = None,
     depth_unit: Annotated[
-        float | None, _option("Metres per step: 0.001 for millimetres. [default: the file holds metres]", DEPTH)
+        float | None, option("Metres per step: 0.001 for millimetres. [default: the file holds metres]", DEPTH)
     ] = None,
-    depth_offset: Annotated[float, _option("Metres at value 0. [default: 0]", DEPTH)] = 0.0,
-    camera: Annotated[str | None, _option("fx,fy,cx,cy in pixels; HHA needs it.", DEPTH)] = None,
+    depth_offset: Annotated[float, option("Metres at value 0. [default: 0]", DEPTH)] = 0.0,
+    camera: Annotated[str | None, option("fx,fy,cx,cy in pixels; HHA needs it.", DEPTH)] = None,
     pixel_origin: Annotated[
-        int, _option("What the first pixel is called: 1 (MATLAB), 0 (OpenCV, ROS). [default: 1]", DEPTH)
+        int, option("What the first pixel is called: 1 (MATLAB), 0 (OpenCV, ROS). [default: 1]", DEPTH)
     ] = 1,
     value_range: Annotated[
         str | None,
-        _option("LOW,HIGH: raw thermal values that become 0 and 255. [default: measured on train]", DEPTH, "--range"),
+        option("LOW,HIGH: raw thermal values that become 0 and 255. [default: measured on train]", DEPTH, "--range"),
     ] = None,
     missing: Annotated[
         str | None,
-        _option("Raw depth whose zeros the sensor did not see. [default: zeros of the target]", DEPTH),
+        option("Raw depth whose zeros the sensor did not see. [default: zeros of the target]", DEPTH),
     ] = None,
     smooth: Annotated[
-        Literal["auto", "on", "off"], _option("Smooth coarse depth: auto (8-bit), on, off. [default: auto]", DEPTH)
+        Literal["auto", "on", "off"], option("Smooth coarse depth: auto (8-bit), on, off. [default: auto]", DEPTH)
     ] = "auto",
     annotations: Annotated[
         list[str] | None,
-        _option("SPLIT=FILE, COCO instances: its images are that split, all others train; repeatable.", SPLITS),
+        option("SPLIT=FILE, COCO instances: its images are that split, all others train; repeatable.", SPLITS),
     ] = None,
     split_file: Annotated[
-        list[str] | None, _option("SPLIT=FILE with one ID per line; others are left out; repeatable.", SPLITS)
+        list[str] | None, option("SPLIT=FILE with one ID per line; others are left out; repeatable.", SPLITS)
     ] = None,
-    val_fraction: Annotated[float | None, _option("Share of the pairs, by scene, for the split val.", SPLITS)] = None,
-    scenes: Annotated[Path | None, _option("CSV file ID,scene: a scene stays in one split.", SPLITS)] = None,
-    skip_bad: Annotated[bool, _option("Leave bad pairs out and count them.", WORK, "--skip-bad")] = False,
+    val_fraction: Annotated[float | None, option("Share of the pairs, by scene, for the split val.", SPLITS)] = None,
+    scenes: Annotated[Path | None, option("CSV file ID,scene: a scene stays in one split.", SPLITS)] = None,
+    skip_bad: Annotated[bool, option("Leave bad pairs out and count them.", WORK, "--skip-bad")] = False,
     overwrite: Annotated[
-        bool, _option("Make modalities again that are there with other settings.", WORK, "--overwrite")
+        bool, option("Make modalities again that are there with other settings.", WORK, "--overwrite")
     ] = False,
-    workers: Annotated[str, _option("Processes: a number, or auto. [default: auto]", WORK)] = "auto",
+    workers: Annotated[str, option("Processes: a number, or auto. [default: auto]", WORK)] = "auto",
     dry_run: Annotated[
-        bool, _option("Look at everything, estimate time and size, write nothing.", WORK, "--dry-run")
+        bool, option("Look at everything, estimate time and size, write nothing.", WORK, "--dry-run")
     ] = False,
 ) -> None:
     """Turn pairs of images into a prepared data set, or add a modality to one; run again, it goes on."""
@@ -120,7 +116,7 @@ def folder_command(
         smooth=smooth,
         skip_bad=skip_bad,
         overwrite=overwrite,
-        workers=_workers(workers),
+        workers=worker_count(workers),
         dry_run=dry_run,
         name=name,
     )
@@ -143,7 +139,7 @@ def check_command(
 
     prepared = PreparedData.open(data)
     with counting("pairs checked") as progress:
-        report = check(prepared, progress, _workers(workers))
+        report = check(prepared, progress, worker_count(workers))
     drawn = write_contact_sheet(prepared, sheet or data / SHEET, pairs)
     _show_check(report, drawn)
     if not report.ok:
@@ -225,11 +221,3 @@ def _range(text: str | None) -> tuple[float, float] | None:
     except ValueError:
         raise SettingsError(f"--range takes LOW,HIGH; found '{text}'.", "Try --range 18000,19000.") from None
     return low, high
-
-
-def _workers(text: str) -> int | None:
-    if text == "auto":
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise SettingsError(f"--workers takes auto or a number above 0; found '{text}'.")
-    return int(text)

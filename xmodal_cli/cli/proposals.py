@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import RenderableType
@@ -11,10 +11,10 @@ from rich.markup import escape
 
 from xmodal_cli.cli.app import prepare_app
 from xmodal_cli.cli.command import command
-from xmodal_cli.cli.options import DEFAULT_RUNS
+from xmodal_cli.cli.options import DEFAULT_RUNS, option, worker_count
 from xmodal_cli.cli.output import out, table
 from xmodal_cli.cli.progress import TrainingScreen, counting, duration
-from xmodal_cli.errors import Interrupted, SettingsError
+from xmodal_cli.errors import Interrupted
 
 if TYPE_CHECKING:
     from xmodal_cli.data.prepared import PreparedData
@@ -31,44 +31,40 @@ Then: xmodal finetune --data data/nyud2 --modality hha
 MAKE, WORK, NETWORK, IMPORT = "What to make", "Work", "RPN", "Files made elsewhere"
 
 
-def _option(text: str, panel: str, *names: str) -> Any:
-    return typer.Option(*names, help=escape(text), rich_help_panel=panel, show_default=False)
-
-
 @command(prepare_app, "proposals", path="prepare proposals", examples=EXAMPLES)
 def proposals_command(
     data: Annotated[Path, typer.Argument(help="Prepared data set.")],
     method: Annotated[
         str,
-        _option("bottom-up, rpn, grid (a control), or a .mat, .npz, .json or .pkl file. [default: bottom-up]", MAKE),
+        option("bottom-up, rpn, grid (a control), or a .mat, .npz, .json or .pkl file. [default: bottom-up]", MAKE),
     ] = "bottom-up",
-    name: Annotated[str | None, _option("Name of the result. [default: the method, or the file's name]", MAKE)] = None,
+    name: Annotated[str | None, option("Name of the result. [default: the method, or the file's name]", MAKE)] = None,
     modality: Annotated[
         list[str] | None,
-        _option("What the generator looks at; repeatable. [default: all there are; rpn: rgb]", MAKE),
+        option("What the generator looks at; repeatable. [default: all there are; rpn: rgb]", MAKE),
     ] = None,
-    most: Annotated[int | None, _option("Boxes per image. [default: 2000; all of a file]", MAKE)] = None,
-    split: Annotated[str | None, _option("Images to make them for: train, train+val, ... [default: all]", MAKE)] = None,
+    most: Annotated[int | None, option("Boxes per image. [default: 2000; all of a file]", MAKE)] = None,
+    split: Annotated[str | None, option("Images to make them for: train, train+val, ... [default: all]", MAKE)] = None,
     backbone: Annotated[
-        str | None, _option("Network; `xmodal models` lists them. [default: squeezenet1_1]", NETWORK)
+        str | None, option("Network; `xmodal models` lists them. [default: squeezenet1_1]", NETWORK)
     ] = None,
     init: Annotated[
-        str | None, _option("random, imagenet, a run's folder, or a file of weights. [default: random]", NETWORK)
+        str | None, option("random, imagenet, a run's folder, or a file of weights. [default: random]", NETWORK)
     ] = None,
-    weights: Annotated[str | None, _option("File of ImageNet weights, instead of a download.", NETWORK)] = None,
+    weights: Annotated[str | None, option("File of ImageNet weights, instead of a download.", NETWORK)] = None,
     train_split: Annotated[
-        str | None, _option("Whose annotated boxes the network learns from. [default: train]", NETWORK)
+        str | None, option("Whose annotated boxes the network learns from. [default: train]", NETWORK)
     ] = None,
-    iterations: Annotated[int | None, _option("Steps of two images. [default: 1200]", NETWORK)] = None,
-    seed: Annotated[int | None, _option("Of every random draw. [default: 0]", NETWORK)] = None,
-    device: Annotated[str | None, _option("auto, cpu, cuda or cuda:N. [default: auto]", NETWORK)] = None,
-    runs: Annotated[Path, _option(f"Folder of all runs. [default: {DEFAULT_RUNS}]", NETWORK)] = Path(DEFAULT_RUNS),
+    iterations: Annotated[int | None, option("Steps of two images. [default: 1200]", NETWORK)] = None,
+    seed: Annotated[int | None, option("Of every random draw. [default: 0]", NETWORK)] = None,
+    device: Annotated[str | None, option("auto, cpu, cuda or cuda:N. [default: auto]", NETWORK)] = None,
+    runs: Annotated[Path, option(f"Folder of all runs. [default: {DEFAULT_RUNS}]", NETWORK)] = Path(DEFAULT_RUNS),
     resume: Annotated[
-        Path | None, _option("Continue this run of an RPN, or use its network if it is finished.", NETWORK)
+        Path | None, option("Continue this run of an RPN, or use its network if it is finished.", NETWORK)
     ] = None,
     order: Annotated[
         Literal["xyxy", "yxyx", "xywh"] | None,
-        _option("Order of a box's four values. [default: the layout's]", IMPORT, "--box-order"),
+        option("Order of a box's four values. [default: the layout's]", IMPORT, "--box-order"),
     ] = None,
     origin: Annotated[
         int | None,
@@ -83,14 +79,14 @@ def proposals_command(
     ] = None,
     ends: Annotated[
         Literal["inclusive", "exclusive"] | None,
-        _option("Whether the second corner belongs to the box. [default: the layout's]", IMPORT, "--box-ends"),
+        option("Whether the second corner belongs to the box. [default: the layout's]", IMPORT, "--box-ends"),
     ] = None,
     identifier: Annotated[
-        str | None, _option("The image of a file that holds the boxes of one.", IMPORT, "--id")
+        str | None, option("The image of a file that holds the boxes of one.", IMPORT, "--id")
     ] = None,
-    workers: Annotated[str, _option("Processes: a number, or auto. [default: auto]", WORK)] = "auto",
-    overwrite: Annotated[bool, _option("Replace proposals of this name.", WORK, "--overwrite")] = False,
-    dry_run: Annotated[bool, _option("Try a few images, estimate the time, write nothing.", WORK, "--dry-run")] = False,
+    workers: Annotated[str, option("Processes: a number, or auto. [default: auto]", WORK)] = "auto",
+    overwrite: Annotated[bool, option("Replace proposals of this name.", WORK, "--overwrite")] = False,
+    dry_run: Annotated[bool, option("Try a few images, estimate the time, write nothing.", WORK, "--dry-run")] = False,
 ) -> None:
     """Make proposals, class-agnostic boxes that may hold an object, and report how many objects they cover."""
     from xmodal_cli.data.prepared import PreparedData
@@ -111,7 +107,7 @@ def proposals_command(
         modalities=tuple(dict.fromkeys(modality or ())),
         most=most,
         split=split,
-        workers=_workers(workers),
+        workers=worker_count(workers),
         overwrite=overwrite,
         dry_run=dry_run,
         identifier=identifier,
@@ -181,11 +177,3 @@ def _figures(report: ProposalReport) -> list[list[object]]:
     if not report.dry_run:
         rows.append(["folder", report.folder])
     return rows
-
-
-def _workers(text: str) -> int | None:
-    if text == "auto":
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise SettingsError(f"--workers takes auto or a number above 0; found '{text}'.")
-    return int(text)

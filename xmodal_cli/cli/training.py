@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
-from rich.markup import escape
 
-from xmodal_cli.cli.options import DEFAULT_DATA, given_anew
+from xmodal_cli.cli.options import DEFAULT_DATA, given_anew, option
 from xmodal_cli.cli.output import out
 from xmodal_cli.cli.progress import TrainingScreen
 from xmodal_cli.errors import SettingsError
@@ -25,26 +24,21 @@ if TYPE_CHECKING:
     Settings = TypeVar("Settings", bound=TrainingSettings)
 
 
-def setting(text: str, panel: str, *names: str) -> Any:
-    """An option without a Typer default: None means not given."""
-    return typer.Option(*names, help=escape(text), rich_help_panel=panel, show_default=False)
-
-
 TRAINING, MACHINE, RUN = "Training", "Machine", "Run"  # panels of the help
 
-WarmupSetting = Annotated[int | None, setting("Steps of rising rate. [default: 5 % of all]", TRAINING)]
-ClipNormSetting = Annotated[float | None, setting("Largest gradient norm; 0: any. [default: 0]", TRAINING)]
-ScheduleSetting = Annotated[str | None, setting("cosine, step or constant. [default: cosine]", TRAINING)]
-DecaySetting = Annotated[float | None, setting("Of weights; biases have none. [default: 0.0001]", TRAINING)]
-SeedSetting = Annotated[int | None, setting("Of every random draw. [default: 0]", TRAINING)]
-PrecisionSetting = Annotated[str | None, setting("auto, bf16, fp16 or fp32. [default: auto]", MACHINE)]
-DeviceSetting = Annotated[str | None, setting("auto, cpu, cuda or cuda:N. [default: auto]", MACHINE)]
+WarmupSetting = Annotated[int | None, option("Steps of rising rate. [default: 5 % of all]", TRAINING)]
+ClipNormSetting = Annotated[float | None, option("Largest gradient norm; 0: any. [default: 0]", TRAINING)]
+ScheduleSetting = Annotated[str | None, option("cosine, step or constant. [default: cosine]", TRAINING)]
+DecaySetting = Annotated[float | None, option("Of weights; biases have none. [default: 0.0001]", TRAINING)]
+SeedSetting = Annotated[int | None, option("Of every random draw. [default: 0]", TRAINING)]
+PrecisionSetting = Annotated[str | None, option("auto, bf16, fp16 or fp32. [default: auto]", MACHINE)]
+DeviceSetting = Annotated[str | None, option("auto, cpu, cuda or cuda:N. [default: auto]", MACHINE)]
 DevicesOption = Annotated[int, typer.Option("--devices", help="Processes, one per GPU.", rich_help_panel=MACHINE)]
-ThreadsSetting = Annotated[int | None, setting("CPU threads. [default: all]", MACHINE)]
-WorkersSetting = Annotated[int | None, setting("Processes that read images. [default: auto]", MACHINE)]
-ConfigOption = Annotated[Path | None, setting("Settings from a YAML file; options win over it.", RUN)]
-CheckpointSetting = Annotated[int | None, setting("Steps between checkpoints. [default: 200]", RUN)]
-ResumeOption = Annotated[Path | None, setting("Continue this run with its own settings.", RUN)]
+ThreadsSetting = Annotated[int | None, option("CPU threads. [default: all]", MACHINE)]
+WorkersSetting = Annotated[int | None, option("Processes that read images. [default: auto]", MACHINE)]
+ConfigOption = Annotated[Path | None, option("Settings from a YAML file; options win over it.", RUN)]
+CheckpointSetting = Annotated[int | None, option("Steps between checkpoints. [default: 200]", RUN)]
+ResumeOption = Annotated[Path | None, option("Continue this run with its own settings.", RUN)]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a run of that name.", rich_help_panel=RUN)]
 DryRunOption = Annotated[
     bool,

@@ -59,6 +59,17 @@ class ModalityInfo:
         """The description as it stands in dataset.json."""
         return asdict(self)
 
+    def differences(self, wanted: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+        """What a network would notice: by name what another description, as `to_dict` gives it, has, and what this has.
+
+        Example:
+            >>> gray = ModalityInfo("gray", ".png", "gray", 1, "uint8")
+            >>> gray.differences({**gray.to_dict(), "channels": 3, "folder": "elsewhere"})
+            {'channels': (3, 1)}
+        """
+        own = self.to_dict()
+        return {key: (wanted[key], own[key]) for key in ("encoding", "channels", "dtype") if wanted[key] != own[key]}
+
     @classmethod
     def from_dict(cls, description: Mapping[str, Any]) -> ModalityInfo:
         """The description that `to_dict` wrote.

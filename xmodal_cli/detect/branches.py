@@ -10,16 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from safetensors.torch import save
-
 import xmodal_cli
-from xmodal_cli import files
 from xmodal_cli.detect.samples import ImageSize
 from xmodal_cli.models.backbones import Backbone
 from xmodal_cli.models.detector import Detector, fold_statistics
 from xmodal_cli.models.detector_files import read_detector
 from xmodal_cli.models.detector_shape import DetectorShape
 from xmodal_cli.models.layers import missing_keys
+from xmodal_cli.models.weights import save_file
 from xmodal_cli.runs.folder import RunFolder
 
 COMMAND = "finetune"
@@ -94,8 +92,7 @@ def branch_file(number: int) -> str:
 
 def save_branch(run: RunFolder, number: int, detector: Detector) -> None:
     """Write the weights of one branch, with the deltas' statistics folded in."""
-    plain = {key: tensor.detach().cpu().contiguous() for key, tensor in fold_statistics(detector).items()}
-    files.write_bytes(run.path / branch_file(number), save(plain, metadata={"format": "pt"}))
+    save_file(run.path / branch_file(number), fold_statistics(detector))
 
 
 def branch_card(
@@ -112,14 +109,7 @@ def branch_card(
         "file": branch_file(number),
         "modality": modality,
         "encoding": dict(encoding),
-        "backbone": {
-            "name": backbone.name,
-            "library": backbone.library,
-            "in_channels": backbone.in_channels,
-            "input": detector.input.to_dict(),
-            "weights": backbone.weights,
-            "stem": backbone.stem,
-        },
+        "backbone": backbone.to_dict(),
         "shape": shape.to_dict(),
         "missing_keys": [key for key in missing_keys(backbone, [shape.layer]) if key not in saved],
     }

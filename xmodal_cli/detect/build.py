@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from xmodal_cli import files
 from xmodal_cli.data.annotations import Annotations
@@ -71,7 +72,8 @@ class Plan:
     @property
     def cutoffs(self) -> Cutoffs:
         """Which detections are kept."""
-        return cutoffs(self.settings)
+        chosen = self.settings
+        return Cutoffs(chosen.nms, chosen.per_image, chosen.per_image_mean, chosen.merge_px, chosen.proposals_per_image)
 
     def branches(self) -> list[Branch]:
         """The detectors as they are now, ready to predict."""
@@ -114,23 +116,16 @@ def build(settings: FinetuneSettings, downloading: Watcher = lambda url, done, t
     size_hw = ImageSize(settings.size, settings.longest).of(common_size(data, learned))
     shapes = [_shape(settings, start.backbone, size_hw) for start in starts]
     samples, left_out = _samples(settings, data, learned, modalities, proposals, shapes[0].pool, in_memory=in_memory)
+    found = (samples.candidates(name) for name in samples.ids)
+    deltas = delta_statistics(found, len(data.classes), samples.sampling.foreground_iou, flip=settings.flip)
     detectors = [
-        _detector(settings, start, shape, len(data.classes), samples, seed=settings.seed + number)
+        _detector(settings, start, shape, len(data.classes), deltas, seed=settings.seed + number)
         for number, (start, shape) in enumerate(zip(starts, shapes, strict=True))
     ]
-    device = torch.device(settings.device)
-    if device.type == "cuda" and processes.count() > 1:
-        device = torch.device("cuda", processes.local_rank())
+    device = processes.own_device(settings.device)
     if settings.joint is None:  # else the layers of two networks may differ, and None stands for each one's own
         settings = replace(settings, layer=shapes[0].layer)
     return Plan(settings, data, samples, held_out, proposals, starts, shapes, detectors, device, left_out)
-
-
-def cutoffs(settings: FinetuneSettings) -> Cutoffs:
-    """The part of the settings that decides which detections are kept."""
-    return Cutoffs(
-        settings.nms, settings.per_image, settings.per_image_mean, settings.merge_px, settings.proposals_per_image
-    )
 
 
 def _divided(data: PreparedData, settings: FinetuneSettings) -> tuple[list[str], list[str]]:
@@ -223,7 +218,7 @@ def _detector(
     start: Start,
     shape: DetectorShape,
     classes: int,
-    samples: DetectionSamples,
+    deltas: tuple[Tensor, Tensor],
     *,
     seed: int,
 ) -> Detector:
@@ -233,8 +228,6 @@ def _detector(
     if settings.freeze_through is not None:
         layer = resolve_layer(start.backbone, settings.freeze_through)
         detector.freeze(list(Tapped(start.backbone, [layer]).kept_state()))
-    found = (samples.candidates(name) for name in samples.ids)
-    mean, std = delta_statistics(found, classes, samples.sampling.foreground_iou, flip=settings.flip)
-    detector.delta_mean.copy_(mean)
-    detector.delta_std.copy_(std)
+    detector.delta_mean.copy_(deltas[0])
+    detector.delta_std.copy_(deltas[1])
     return detector

@@ -6,7 +6,6 @@ runs two steps and writes nothing.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -32,7 +31,7 @@ from xmodal_cli.runs import processes
 from xmodal_cli.runs.device import autocast, memory_bytes
 from xmodal_cli.runs.fit import fit
 from xmodal_cli.runs.folder import RunFolder
-from xmodal_cli.runs.session import NOBODY, Watchers, carry_out, logged
+from xmodal_cli.runs.session import NOBODY, Watchers, announce, begin, carry_out, logged, seconds_per_step
 from xmodal_cli.runs.training_settings import with_changes
 
 
@@ -83,12 +82,10 @@ def finetune(
     seen = "+".join(start.modality for start in plan.starts)
     default_name = f"{plan.starts[0].backbone.name.replace('/', '-')}-{seen}"
 
-    def begin() -> RunFolder:
-        run = run_folder.create(runs, COMMAND, name, default_name=default_name, overwrite=overwrite)
-        run.write_start(_config(plan))
-        return run
+    def first() -> RunFolder:
+        return begin(runs, COMMAND, name, _config(plan), default_name=default_name, overwrite=overwrite)
 
-    with processes.together(plan.device), processes.first_decides(begin) as run:
+    with processes.together(plan.device), processes.first_decides(first) as run:
         return _train(plan, run, watchers)
 
 
@@ -154,21 +151,13 @@ def rehearse(settings: FinetuneSettings) -> Rehearsal:
     """Build everything, train two steps, write nothing."""
     plan = build(settings)
     task = _task(plan, watched=False)
-    with tempfile.TemporaryDirectory() as scratch:
-        run = RunFolder(Path(scratch), COMMAND)
-        run.checkpoints.mkdir()
-        seconds = []
-        for step in (1, 2):
-            two = replace(
-                plan.settings.fit_settings(), iterations=step, workers=0, log_every=1, evaluate_every=step + 1
-            )
-            seconds.append(fit(task, plan.samples, collate, two, run).seconds)
+    seconds = seconds_per_step(task, plan.samples, collate, plan.settings.fit_settings())
     return Rehearsal(
         plan.settings,
         len(plan.samples.ids),
         len(plan.held_out),
         plan.left_out,
-        seconds[-1],
+        seconds,
         memory_bytes(plan.device),
     )
 
@@ -202,10 +191,7 @@ def _train(plan: Plan, run: RunFolder, watchers: Watchers) -> FinetuneResult:
 def _train_and_save(plan: Plan, run: RunFolder, watchers: Watchers) -> FinetuneResult:
     """Train the detector, save it."""
     began = time.monotonic()
-    watchers.say(f"run: {run.path}")
-    watchers.say(_decided(plan))
-    for name, value in plan.settings.to_dict().items():
-        watchers.detail(f"{name}: {value}")
+    announce(run, _decided(plan), plan.settings, watchers)
     task = _task(plan)
     _keep_maps(plan, watchers)
     settings = replace(plan.settings.fit_settings(), device=str(plan.device))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from xmodal_cli.detect.samples import SMALLEST_SIDE
 from xmodal_cli.detect.settings import FEATURES, INPUTS, SMALL_ITERATIONS, FinetuneSettings
 from xmodal_cli.detect.start import start_problems
 from xmodal_cli.errors import SettingsError, closest
@@ -14,7 +15,6 @@ from xmodal_cli.runs.training_settings import absolute, resolved_training
 
 LEARNED_LR = 0.1  # factor on the learning rate of a trunk that has learned already
 EVALUATIONS = 4  # of held-out images in a run: each costs as much as many steps
-SMALLEST_SIDE = 32  # px of an image that a network can see
 
 
 def check(settings: FinetuneSettings) -> None:

@@ -171,12 +171,11 @@ def _propose(module: Rpn, network: Mapping[str, Any], image: NDArray[Any], most:
 def _require_encoding(trained: TrainedRpn, data: PreparedData) -> None:
     """A finished run may come from another data set: what it sees has to be the same here."""
     modality = trained.description["modality"]
-    wanted, found = trained.description["encoding"], data.modality(modality).to_dict()
-    different = [key for key in ("encoding", "channels", "dtype") if wanted[key] != found[key]]
+    different = data.modality(modality).differences(trained.description["encoding"])
     if different:
         raise SettingsError(
             f"The network of {trained.run and trained.run.path} sees another {modality} than {data.root} has: "
-            + "; ".join(f"{key} {wanted[key]} against {found[key]}" for key in different)
+            + "; ".join(f"{key} {wanted} against {found}" for key, (wanted, found) in different.items())
             + ".",
             "Train one on this data set: leave --resume out.",
         )

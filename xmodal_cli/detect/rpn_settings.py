@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
+from xmodal_cli.detect.samples import SMALLEST_SIDE
 from xmodal_cli.detect.start import start_problems
 from xmodal_cli.errors import SettingsError
 from xmodal_cli.models.backbones import Backbone
@@ -12,7 +13,6 @@ from xmodal_cli.runs.training_settings import TrainingSettings, absolute, resolv
 
 DEFAULT_BACKBONE = "squeezenet1_1"  # the fastest on a CPU of those with a map of stride 16
 ITERATIONS = 1200  # ten minutes of one CPU core with the default backbone and size, half a second a step
-SMALLEST_SIDE = 32  # px of an image that a network can see
 INPUTS = ("auto", "weights", "measured")
 
 

@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 from xmodal_cli.data.annotations import Annotations
 from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.detect.boxes import mirrored
-from xmodal_cli.detect.samples import ImageSize, network_image, padded
+from xmodal_cli.detect.samples import ImageSize, SeenImages, padded
 from xmodal_cli.detect.task import normalised
 from xmodal_cli.models.rpn import Rpn, RpnOutputs
 
@@ -51,7 +51,7 @@ class RpnSamples(Dataset[dict[str, Any]]):
     ) -> None:
         self.data, self.boxes, self.modality, self.size, self.flip = data, dict(boxes), modality, size, flip
         self.ids = list(boxes)
-        self._images: dict[int, Tensor] | None = {} if in_memory else None
+        self._seen = SeenImages(data, size, in_memory=in_memory)
 
     def __len__(self) -> int:
         return len(self.ids) * (2 if self.flip else 1)
@@ -64,16 +64,7 @@ class RpnSamples(Dataset[dict[str, Any]]):
         boxes = scaled(torch.from_numpy(self.boxes[name]), image_hw, size_hw := self.size.of(image_hw))
         if flipped:
             boxes = mirrored(boxes, size_hw[1])
-        return {"id": name, "image": self._image(index, name, size_hw, flipped=flipped), "boxes": boxes}
-
-    def _image(self, index: int, name: str, size_hw: tuple[int, int], *, flipped: bool) -> Tensor:
-        if self._images is not None and index in self._images:
-            return self._images[index]
-        rule = self.data.modalities[self.modality].flip
-        image = network_image(self.data.read(self.modality, name), size_hw, rule, flipped=flipped)
-        if self._images is not None:
-            self._images[index] = image
-        return image
+        return {"id": name, "image": self._seen(self.modality, name, flipped=flipped), "boxes": boxes}
 
 
 def learnable(annotations: Mapping[str, Annotations], data: PreparedData) -> dict[str, NDArray[np.float32]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -17,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 
 import xmodal_cli
 from xmodal_cli import files
@@ -34,11 +32,11 @@ from xmodal_cli.models.backbones import Backbone
 from xmodal_cli.models.detector_shape import detection_layer
 from xmodal_cli.models.layers import grid, missing_keys
 from xmodal_cli.models.rpn import Rpn, RpnShape
-from xmodal_cli.runs import folder as run_folder
+from xmodal_cli.models.weights import save_file
 from xmodal_cli.runs import processes
 from xmodal_cli.runs.fit import fit
 from xmodal_cli.runs.folder import RunFolder, open_run
-from xmodal_cli.runs.session import NOBODY, Watchers, carry_out, logged
+from xmodal_cli.runs.session import NOBODY, Watchers, announce, begin, carry_out, logged, seconds_per_step
 from xmodal_cli.runs.training_settings import absolute, with_changes
 
 
@@ -81,14 +79,7 @@ class _Plan:
         return {
             "modality": settings.modality,
             "encoding": self.data.modality(settings.modality).to_dict(),
-            "backbone": {
-                "name": plain.name,
-                "library": plain.library,
-                "in_channels": plain.in_channels,
-                "input": plain.input.to_dict(),
-                "weights": plain.weights,
-                "stem": plain.stem,
-            },
+            "backbone": plain.to_dict(),
             "shape": self.shape.to_dict(),
             "missing_keys": [key for key in missing_keys(plain, [self.shape.layer]) if key not in saved],
             "size": asdict(self.samples.size),
@@ -126,15 +117,13 @@ def train(
     """
     plan = _build(settings, watchers)
     default_name = f"{plan.backbone.name.replace('/', '-')}-{settings.modality}"
-    run = run_folder.create(runs, COMMAND, name, default_name=default_name, overwrite=overwrite)
-    run.write_start(
-        {
-            "command": COMMAND,
-            "xmodal": xmodal_cli.__version__,
-            "data": {"name": plan.data.name, "hash": plan.data_hash(), "images": len(plan.samples.ids)},
-            "settings": plan.settings.to_dict(),
-        }
-    )
+    config = {
+        "command": COMMAND,
+        "xmodal": xmodal_cli.__version__,
+        "data": {"name": plan.data.name, "hash": plan.data_hash(), "images": len(plan.samples.ids)},
+        "settings": plan.settings.to_dict(),
+    }
+    run = begin(runs, COMMAND, name, config, default_name=default_name, overwrite=overwrite)
     return _carry_out(plan, run, watchers)
 
 
@@ -181,12 +170,7 @@ def rehearse(settings: RpnSettings, watchers: Watchers = NOBODY) -> Rehearsal:
     """Build everything, train two steps, write nothing."""
     plan = _build(settings, watchers)
     iterations = plan.settings.iterations or 0
-    with tempfile.TemporaryDirectory() as scratch:
-        run = RunFolder(Path(scratch), COMMAND)
-        run.checkpoints.mkdir()
-        for step in (1, 2):  # the first warms up
-            short = replace(plan.settings.fit_settings(), iterations=step, workers=0, log_every=1, evaluate_every=9)
-            seconds = fit(RpnTask(plan.module, _device(plan)), plan.samples, collate, short, run).seconds
+    seconds = seconds_per_step(_task(plan), plan.samples, collate, plan.settings.fit_settings())
     return Rehearsal(TrainedRpn(plan.module.eval(), plan.description()), iterations, seconds * iterations)
 
 
@@ -249,30 +233,26 @@ def _carry_out(plan: _Plan, run: RunFolder, watchers: Watchers) -> TrainedRpn:
 def _train_and_save(plan: _Plan, run: RunFolder, watchers: Watchers) -> int:
     """Train the network, save it; steps done."""
     began, settings = time.monotonic(), plan.settings
-    watchers.say(f"run: {run.path}")
-    watchers.say(
+    decided = (
         f"{len(plan.samples.ids)} images, {plan.left_out} without objects left out; {settings.iterations} steps of "
         f"{settings.batch_size} images, short side {settings.size}; {settings.precision} on {settings.device}, "
         f"threads {settings.threads}, workers {settings.workers}"
     )
-    for name, value in settings.to_dict().items():
-        watchers.detail(f"{name}: {value}")
-    task = RpnTask(plan.module, _device(plan))
-    result = fit(task, plan.samples, collate, settings.fit_settings(), run, watchers.training)
+    announce(run, decided, settings, watchers)
+    result = fit(_task(plan), plan.samples, collate, settings.fit_settings(), run, watchers.training)
     watchers.say(f"{'interrupted' if result.interrupted else 'trained'} at step {result.steps}")
     if not result.interrupted:
         _save(plan, run, result.steps, time.monotonic() - began)
     return result.steps
 
 
-def _device(plan: _Plan) -> torch.device:
-    return torch.device(plan.settings.device)
+def _task(plan: _Plan) -> RpnTask:
+    return RpnTask(plan.module, torch.device(plan.settings.device))
 
 
 def _save(plan: _Plan, run: RunFolder, steps: int, seconds: float) -> None:
     """Write weights and card; the card last, which makes the run a finished one."""
-    plain = {key: tensor.detach().cpu().contiguous() for key, tensor in plan.module.saved_state().items()}
-    files.write_bytes(run.path / WEIGHTS, save(plain, metadata={"format": "pt"}))
+    save_file(run.path / WEIGHTS, plan.module.saved_state())
     settings = plan.settings
     run.finish(
         {

@@ -19,13 +19,13 @@ from xmodal_cli.data.proposals import Proposals, open_proposals, stored_methods
 from xmodal_cli.detect.branches import Branch, Trained, load_trained
 from xmodal_cli.detect.detection_files import read_detections
 from xmodal_cli.detect.predict import detect
-from xmodal_cli.detect.resolve import SMALLEST_SIDE
-from xmodal_cli.detect.samples import ImageSize
+from xmodal_cli.detect.samples import SMALLEST_SIDE, ImageSize
 from xmodal_cli.detect.scoring import (
     RESULTS,
     DetectionScores,
     check_metric,
     evaluation_folder,
+    labelled_images,
     save_evaluation,
     score_detections,
 )
@@ -109,7 +109,8 @@ def evaluate_runs(
         check_modality(branch, data)
     labels = label_map(trained[0].classes, data)
     stored = open_proposals(data, proposals or _own_proposals(trained[0], data))
-    cutoffs = replace(trained[0].cutoffs)
+    labelled_images(data, split)  # refused now, not after minutes of detection
+    cutoffs = trained[0].cutoffs
     on, began, ids = resolve_device(device), time.monotonic(), data.ids(split)
     for branch in branches:
         branch.detector.to(on)
@@ -169,10 +170,9 @@ def check_modality(branch: Branch, data: PreparedData) -> None:
         SettingsError: the modality is missing.
         DataError: it is there, but encoded in another way.
     """
-    info = data.modality(branch.modality).to_dict()
-    differing = [key for key in ("encoding", "channels", "dtype") if info[key] != branch.encoding[key]]
+    differing = data.modality(branch.modality).differences(branch.encoding)
     if differing:
-        told = ", ".join(f"{key} {branch.encoding[key]}, not {info[key]}" for key in differing)
+        told = ", ".join(f"{key} {wanted}, not {found}" for key, (wanted, found) in differing.items())
         raise DataError(
             f"The detector was trained on {branch.modality} images of {told}, as '{data.root}' has them.",
             "Evaluate it on a data set that was prepared like its own.",

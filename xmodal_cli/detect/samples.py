@@ -27,6 +27,8 @@ from xmodal_cli.detect.boxes import mirrored
 from xmodal_cli.detect.sampling import Candidates, Sampling, candidates, sample
 from xmodal_cli.models.regions import RegionPool
 
+SMALLEST_SIDE = 32  # px of an image that a network can see
+
 
 @dataclass(frozen=True)
 class ImageSize:
@@ -55,6 +57,31 @@ def network_image(
 ) -> Tensor:
     """A whole image `(H, W, C)` at the network's size: `(C, h, w)` of the same dtype."""
     return torch.from_numpy(apply(image, Draw(0.0, 0.0, 1.0, 1.0, size_hw, flipped), flip_rule)).permute(2, 0, 1)
+
+
+class SeenImages:
+    """Images of a data set as a network sees them, mirrored or not, kept if asked.
+
+    Args:
+        data: the prepared data set.
+        size: how large images are seen.
+        in_memory: keep them; only useful without worker processes.
+    """
+
+    def __init__(self, data: PreparedData, size: ImageSize, *, in_memory: bool) -> None:
+        self.data, self.size = data, size
+        self._kept: dict[tuple[str, str, bool], Tensor] | None = {} if in_memory else None
+
+    def __call__(self, modality: str, name: str, *, flipped: bool) -> Tensor:
+        """One image: `(C, h, w)` as stored."""
+        key = modality, name, flipped
+        if self._kept is not None and key in self._kept:
+            return self._kept[key]
+        size_hw, rule = self.size.of(self.data.size_hw(name)), self.data.modalities[modality].flip
+        seen = network_image(self.data.read(modality, name), size_hw, rule, flipped=flipped)
+        if self._kept is not None:
+            self._kept[key] = seen
+        return seen
 
 
 class DetectionSamples(Dataset[dict[str, Any]]):
@@ -93,7 +120,7 @@ class DetectionSamples(Dataset[dict[str, Any]]):
         self.proposals, self.most, self.size, self.pool, self.sampling = proposals, most, size, pool, sampling
         self.flip, self.seed = flip, seed
         self.ids = list(annotations)
-        self._images: dict[tuple[str, int], Tensor] | None = {} if in_memory else None
+        self._seen = SeenImages(data, size, in_memory=in_memory)
         self._candidates: dict[str, Candidates] = {}
         self.maps: dict[int, list[Tensor]] = {}  # of frozen trunks, by index; they stand in for images
 
@@ -134,14 +161,8 @@ class DetectionSamples(Dataset[dict[str, Any]]):
 
     def image(self, modality: str, index: int) -> Tensor:
         """One image as the network sees it: `(C, h, w)` as stored."""
-        if self._images is not None and (modality, index) in self._images:
-            return self._images[modality, index]
         name, flipped = self._which(index)
-        size_hw, rule = self.size.of(self.data.size_hw(name)), self.data.modalities[modality].flip
-        seen = network_image(self.data.read(modality, name), size_hw, rule, flipped=flipped)
-        if self._images is not None:
-            self._images[modality, index] = seen
-        return seen
+        return self._seen(modality, name, flipped=flipped)
 
     def _which(self, index: int) -> tuple[str, bool]:
         return self.ids[index % len(self.ids)], index >= len(self.ids)

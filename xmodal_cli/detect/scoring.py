@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xmodal_cli import files
 from xmodal_cli.data.annotations import Annotations
@@ -123,6 +124,22 @@ def check_metric(metric: str) -> None:
         )
 
 
+def labelled_images(data: PreparedData, split: str) -> NDArray[np.bool_]:
+    """Which images of a split an annotation file lists, in order of its IDs.
+
+    Raises:
+        SettingsError: there is no such split.
+        DataError: none is, so nothing can be scored.
+    """
+    labelled = np.array([each.labelled for each in data.annotations(split).values()], np.bool_)
+    if not labelled.any():
+        raise DataError(
+            f"No image of split {split!r} of {data.root} is annotated, so nothing can be scored.",
+            f"Annotations come from COCO files: xmodal prepare folder ... --annotations {split}=FILE",
+        )
+    return labelled
+
+
 def score_detections(data: PreparedData, split: str, detections: Detections, *, metric: str = "voc") -> DetectionScores:
     """Score detections of a split; they are taken as they are, without cap, threshold or NMS.
 
@@ -138,12 +155,7 @@ def score_detections(data: PreparedData, split: str, detections: Detections, *, 
         ValueError: a detection is of no image of the split.
     """
     check_metric(metric)
-    labelled = np.array([each.labelled for each in data.annotations(split).values()], np.bool_)
-    if not labelled.any():
-        raise DataError(
-            f"No image of split {split!r} of {data.root} is annotated, so nothing can be scored.",
-            f"Annotations come from COCO files: xmodal prepare folder ... --annotations {split}=FILE",
-        )
+    labelled = labelled_images(data, split)
     if len(detections) and not 0 <= detections.images.min() <= detections.images.max() < len(labelled):
         raise ValueError(f"detections of image {detections.images.max()}; split {split!r} has {len(labelled)} images")
     result = METRICS[metric](detections[labelled[detections.images]], objects_of(data, split), data.classes)

@@ -12,8 +12,7 @@ from xmodal_cli.data.prepared import RGB, PreparedData
 from xmodal_cli.detect.branches import COMMAND as DETECTOR
 from xmodal_cli.detect.branches import load_backbone
 from xmodal_cli.errors import SettingsError, closest
-from xmodal_cli.models.backbones import Backbone, InputSpec, build, skeleton
-from xmodal_cli.models.detector_files import full_name
+from xmodal_cli.models.backbones import Backbone, InputSpec, build, rebuild, skeleton
 from xmodal_cli.models.detector_shape import detection_layer
 from xmodal_cli.models.downloads import Watcher
 from xmodal_cli.models.rpn import Rpn, RpnShape
@@ -154,9 +153,7 @@ def load_rpn(description: Mapping[str, Any], weights: Path) -> tuple[Rpn, Backbo
     Raises:
         DataError: the weights cannot be read, or do not fit.
     """
-    plain = description["backbone"]
-    backbone = build(full_name(plain), in_channels=plain["in_channels"])
-    backbone.input = InputSpec.from_dict(plain["input"])
+    backbone = rebuild(description["backbone"])
     backbone.weights = f"file:{weights}"
     module = Rpn(backbone, RpnShape.from_dict(description["shape"]))
     module.load_saved(load_file(weights), str(weights))

@@ -7,10 +7,10 @@ recorded in the backbone, down to how a colour stem became one for another numbe
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ from xmodal_cli.models.networks import COLOUR_CHANNELS, Backbone, construct, ske
 from xmodal_cli.models.stem import STEMS, Stem, adapt_filters, stem_name
 from xmodal_cli.models.weights import load_file, load_into
 
-__all__ = ["Backbone", "InputSpec", "build", "names", "skeleton"]
+__all__ = ["Backbone", "InputSpec", "build", "full_name", "names", "rebuild", "skeleton"]
 
 
 def build(
@@ -75,6 +75,29 @@ def build(
     backbone.stem = _fit_stem(module, state, in_channels, stem)
     optional = _optional_keys(backbone, through)
     backbone.unloaded = load_into(module, state, f"{weights} for {name}", optional)
+    return backbone
+
+
+def full_name(described: Mapping[str, Any]) -> str:
+    """The name that builds a card's network again, with its library.
+
+    Example:
+        >>> full_name({"name": "alexnet", "library": "torchvision"})
+        'torchvision/alexnet'
+    """
+    name, library = described["name"], described["library"]
+    return str(name) if library == "xmodal" else f"{library}/{name}"
+
+
+def rebuild(described: Mapping[str, Any], *, image_hw: tuple[int, int] | None = None, seed: int = 0) -> Backbone:
+    """The network that a card describes, with random weights and its own input specification.
+
+    Args:
+        described: its `name`, `library`, `in_channels` and `input`.
+        image_hw, seed: as in `build`.
+    """
+    backbone = build(full_name(described), in_channels=described["in_channels"], image_hw=image_hw, seed=seed)
+    backbone.input = InputSpec.from_dict(described["input"])
     return backbone
 
 

@@ -134,9 +134,7 @@ class Detector(nn.Module):
     def saved_state(self) -> dict[str, Tensor]:
         """Every tensor, under the plain network's keys and, for the rest, under `roi_head.`."""
         state = dict(self.trunk.kept_state())
-        for number, layer in enumerate(self.head.linear):
-            prefix = self.head.keys[number] if self.head.keys else f"{OWN}fc{6 + number}"
-            state |= {f"{prefix}.{name}": value for name, value in layer.state_dict().items()}
+        state |= self.head.state_under(self.head.keys or [f"{OWN}fc{6 + n}" for n in range(len(self.head.linear))])
         new = {"reduction": self.head.reduction, "cls_score": self.cls_score, "bbox_pred": self.bbox_pred}
         for name, part in new.items():
             if part is not None:

@@ -10,23 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
-
-from xmodal_cli.errors import DataError
-from xmodal_cli.models.backbones import Backbone, InputSpec, build
+from xmodal_cli.models.backbones import Backbone, rebuild
 from xmodal_cli.models.detector import Detector
 from xmodal_cli.models.detector_shape import DetectorShape, assemble
-
-
-def full_name(described: Mapping[str, Any]) -> str:
-    """The name that builds a card's network again, with its library.
-
-    Example:
-        >>> full_name({"name": "alexnet", "library": "torchvision"})
-        'torchvision/alexnet'
-    """
-    name, library = described["name"], described["library"]
-    return str(name) if library == "xmodal" else f"{library}/{name}"
+from xmodal_cli.models.weights import load_file
 
 
 def read_detector(folder: Path, described: Mapping[str, Any], classes: int, seed: int = 0) -> tuple[Detector, Backbone]:
@@ -41,14 +28,9 @@ def read_detector(folder: Path, described: Mapping[str, Any], classes: int, seed
     Raises:
         DataError: the weights cannot be read, or do not belong to this network.
     """
-    plain, path = described["backbone"], folder / described["file"]
-    backbone = build(full_name(plain), in_channels=plain["in_channels"], seed=seed)
-    backbone.input = InputSpec.from_dict(plain["input"])
+    path = folder / described["file"]
+    backbone = rebuild(described["backbone"], seed=seed)
     backbone.weights = f"run:{folder}"
     detector = assemble(backbone, DetectorShape.from_dict(described["shape"]), classes, seed=0)
-    try:
-        state = load_file(path)
-    except Exception as error:  # safetensors raises its own type, an OSError, or a header error: all mean the same here
-        raise DataError(f"The detector's weights cannot be read: {path}: {error}") from error
-    detector.load_saved(state, str(path))
+    detector.load_saved(load_file(path), str(path))
     return detector, backbone

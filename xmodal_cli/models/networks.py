@@ -54,6 +54,17 @@ class Backbone:
     traces: dict[tuple[int, int], Trace] = field(default_factory=dict, repr=False, compare=False)
     usual_hw: tuple[int, int] | None = field(default=None, repr=False, compare=False)
 
+    def to_dict(self) -> dict[str, Any]:
+        """What a card says of it; `backbones.rebuild` makes the network again, with random weights."""
+        return {
+            "name": self.name,
+            "library": self.library,
+            "in_channels": self.in_channels,
+            "input": self.input.to_dict(),
+            "weights": self.weights,
+            "stem": self.stem,
+        }
+
 
 def skeleton(name: str, *, image_hw: tuple[int, int] | None = None) -> Backbone:
     """A network without weights, in a fraction of the time: enough to ask for its layers."""

@@ -175,6 +175,11 @@ class RegionHead(nn.Module):
             given.append(nn.functional.dropout(activated, self.dropout, self.training))
         return given[1:]
 
+    def state_under(self, names: Sequence[str]) -> dict[str, Tensor]:
+        """The layers' tensors under other names, one for each layer."""
+        layers = zip(names, self.linear, strict=True)
+        return {f"{name}.{key}": value for name, layer in layers for key, value in layer.state_dict().items()}
+
 
 def own_connected(module: nn.Module) -> list[str]:
     """Names of the plain network's own fc6 and fc7 (AlexNet, CaffeNet, VGG): its first two of three linear layers.

@@ -1,4 +1,4 @@
-"""Weights in: checkpoint files read without ever running what they hold, and loaded with a readable report.
+"""Weights in and out: checkpoint files read without ever running what they hold, and loaded with a readable report.
 
 `.safetensors` holds tensors and nothing else. `.pth`, `.pt` and `.ckpt` files are pickles, which can run code when they
 are read; PyTorch's weights-only reader refuses everything but tensors and plain containers; no other reader is used.
@@ -17,6 +17,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from xmodal_cli import files
 from xmodal_cli.errors import DataError
 
 SAFETENSORS = ".safetensors"
@@ -101,6 +102,17 @@ def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
         if all(key.startswith(prefix) for key in state):
             state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
     return state
+
+
+def save_file(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors as safetensors, whole or not at all.
+
+    Args:
+        path: the file; its folder must exist.
+        tensors: on any device, by name.
+    """
+    plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+    files.write_bytes(path, safetensors.torch.save(plain, metadata={"format": "pt"}))
 
 
 def load_into(

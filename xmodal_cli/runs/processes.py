@@ -44,6 +44,17 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
+def own_device(name: str) -> torch.device:
+    """The device of this process: as named, but each of several on a machine with GPUs takes its own.
+
+    Example:
+        >>> own_device("cpu")
+        device(type='cpu')
+    """
+    device = torch.device(name)
+    return torch.device("cuda", local_rank()) if device.type == "cuda" and count() > 1 else device
+
+
 def is_first() -> bool:
     """Whether this process talks and writes."""
     return rank() == 0

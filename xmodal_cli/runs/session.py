@@ -5,15 +5,21 @@ Whatever stops a run leaves a folder that can be resumed, and the words that wer
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch.utils.data import Dataset
 
 from xmodal_cli.errors import XmodalError
 from xmodal_cli.runs import checkpoint, processes
 from xmodal_cli.runs.device import computing_threads
-from xmodal_cli.runs.fit import Watcher
-from xmodal_cli.runs.folder import RunFolder
+from xmodal_cli.runs.fit import Batch, Task, Watcher, fit
+from xmodal_cli.runs.folder import RunFolder, create
+from xmodal_cli.runs.settings import FitSettings
+from xmodal_cli.runs.training_settings import TrainingSettings
 
 Result = TypeVar("Result")
 
@@ -49,6 +55,36 @@ def logged(watchers: Watchers, run: RunFolder) -> Watchers:
         watchers.say(line)
 
     return replace(watchers, say=say)
+
+
+def announce(run: RunFolder, decided: str, settings: TrainingSettings, watchers: Watchers) -> None:
+    """Say which run begins and what every `auto` became; every setting to the curious."""
+    watchers.say(f"run: {run.path}")
+    watchers.say(decided)
+    for name, value in settings.to_dict().items():
+        watchers.detail(f"{name}: {value}")
+
+
+def begin(
+    runs: Path, command: str, name: str | None, config: Mapping[str, Any], *, default_name: str, overwrite: bool
+) -> RunFolder:
+    """A new run's folder, locked, with what is known before its first step; as `folder.create`."""
+    run = create(runs, command, name, default_name=default_name, overwrite=overwrite)
+    run.write_start(config)
+    return run
+
+
+def seconds_per_step(
+    task: Task, samples: Dataset[Any], collate: Callable[[list[Any]], Batch], settings: FitSettings
+) -> float:
+    """Train two steps in a scratch folder and time the second; the first warms up. Nothing is left behind."""
+    with tempfile.TemporaryDirectory() as scratch:
+        run = RunFolder(Path(scratch), "rehearsal")
+        run.checkpoints.mkdir()
+        for step in (1, 2):
+            two = replace(settings, iterations=step, workers=0, log_every=1, evaluate_every=step + 1)
+            seconds = fit(task, samples, collate, two, run).seconds
+    return seconds
 
 
 def carry_out(run: RunFolder, threads: int, work: Callable[[], Result], interrupted: Callable[[int], Result]) -> Result:

@@ -91,9 +91,7 @@ def build(settings: DistillSettings, downloading: Watcher = lambda url, done, to
     data = PreparedData.open(settings.data)
     resolved, samples = resolve(settings, data)
     size_hw = parse_size(resolved.size, (0, 0))
-    device = torch.device(resolved.device)
-    if device.type == "cuda" and processes.count() > 1:
-        device = torch.device("cuda", processes.local_rank())
+    device = processes.own_device(resolved.device)
     taught_by = teacher_run(resolved)
     points = _points(resolved, taught_by, size_hw)
     teacher = _teacher(resolved, taught_by, data, points, size_hw, downloading)

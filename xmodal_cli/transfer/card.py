@@ -6,13 +6,12 @@ import datetime
 from collections.abc import Sequence
 from typing import Any
 
-from safetensors.torch import save
 from torch import Tensor
 
 import xmodal_cli
-from xmodal_cli import files
 from xmodal_cli.data.proposals import Proposals
 from xmodal_cli.models.layers import missing_keys
+from xmodal_cli.models.weights import save_file
 from xmodal_cli.runs.folder import RunFolder
 from xmodal_cli.transfer.build import Plan
 from xmodal_cli.transfer.student import ADAPTER, STUDENT
@@ -31,16 +30,11 @@ def save_student(
         divisors: for each point `(C_t,)`, what the teacher's features were divided by: kept to undo it exactly.
         figures: how the training ended: iterations, metrics, seconds.
     """
-    _save(run, STUDENT, module.student.kept_state())
+    save_file(run.path / STUDENT, module.student.kept_state())
     adapter = dict(module.adapters.state_dict())
     adapter |= {f"{number}.divisor": divisor for number, divisor in enumerate(divisors)}
-    _save(run, ADAPTER, adapter)
+    save_file(run.path / ADAPTER, adapter)
     run.finish(_card(plan, module, figures))
-
-
-def _save(run: RunFolder, name: str, tensors: dict[str, Tensor]) -> None:
-    plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-    files.write_bytes(run.path / name, save(plain, metadata={"format": "pt"}))
 
 
 def _card(plan: Plan, module: AdaptedStudent, figures: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ two steps and writes nothing.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -27,7 +26,7 @@ from xmodal_cli.runs import processes
 from xmodal_cli.runs.device import memory_bytes
 from xmodal_cli.runs.fit import fit
 from xmodal_cli.runs.folder import RunFolder
-from xmodal_cli.runs.session import NOBODY, Watchers, carry_out, logged
+from xmodal_cli.runs.session import NOBODY, Watchers, announce, begin, carry_out, logged, seconds_per_step
 from xmodal_cli.runs.training_settings import with_changes
 from xmodal_cli.transfer import cache as feature_cache
 from xmodal_cli.transfer import normalise
@@ -93,12 +92,10 @@ def distill(
     plan = build(settings, watchers.downloading)
     default_name = f"{settings.student.replace('/', '-')}-{settings.modality}"
 
-    def begin() -> RunFolder:
-        run = run_folder.create(runs, COMMAND, name, default_name=default_name, overwrite=overwrite)
-        run.write_start(_config(plan))
-        return run
+    def first() -> RunFolder:
+        return begin(runs, COMMAND, name, _config(plan), default_name=default_name, overwrite=overwrite)
 
-    with processes.together(plan.teacher.device), processes.first_decides(begin) as run:
+    with processes.together(plan.teacher.device), processes.first_decides(first) as run:
         return _train(plan, run, watchers)
 
 
@@ -162,21 +159,13 @@ def rehearse(settings: DistillSettings) -> Rehearsal:
     few = replace(plan, samples=replace(plan.samples, fit=plan.samples.fit[: plan.settings.batch_size]))
     task = _task(few, _measure(few, None), NOBODY)
     live = replace(few, settings=replace(few.settings, cache="off"))
-    with tempfile.TemporaryDirectory() as scratch:
-        run = RunFolder(Path(scratch), COMMAND)
-        run.checkpoints.mkdir()
-        seconds = []
-        for step in (1, 2):
-            two = replace(
-                plan.settings.fit_settings(), iterations=step, workers=0, log_every=1, evaluate_every=step + 1
-            )
-            seconds.append(fit(task, _training_samples(live, None), collate, two, run).seconds)
+    seconds = seconds_per_step(task, _training_samples(live, None), collate, plan.settings.fit_settings())
     cache_bytes = _cache_plan(plan).bytes if plan.settings.cache == "on" else 0
     return Rehearsal(
         plan.settings,
         len(plan.samples.fit),
         len(plan.samples.held_out),
-        seconds[-1],
+        seconds,
         memory_bytes(plan.teacher.device),
         cache_bytes,
     )
@@ -228,10 +217,7 @@ def _train(plan: Plan, run: RunFolder, watchers: Watchers) -> DistillResult:
 def _train_and_save(plan: Plan, run: RunFolder, watchers: Watchers) -> DistillResult:
     """Measure the teacher, train the student, save it."""
     began = time.monotonic()
-    watchers.say(f"run: {run.path}")
-    watchers.say(_decided(plan))
-    for name, value in plan.settings.to_dict().items():
-        watchers.detail(f"{name}: {value}")
+    announce(run, _decided(plan), plan.settings, watchers)
     cache = _open_cache(plan, watchers) if plan.settings.cache == "on" else None
     task = _task(plan, _statistics(plan, run.path / STATISTICS, cache), watchers)
     settings = replace(plan.settings.fit_settings(), device=str(plan.teacher.device))

@@ -50,9 +50,8 @@ class RegionTapped(nn.Module):
         self.conv = detection_layer(backbone)
         deepest = max(REGION_LAYERS.index(layer) for layer in layers if layer in REGION_LAYERS)
         self.keys = own_connected(backbone.module)[: deepest + 1]
-        head, size = own_head(backbone.module, self.keys, map_channels(backbone, self.conv), DROPOUT)
+        self.head, size = own_head(backbone.module, self.keys, map_channels(backbone, self.conv), DROPOUT)
         self.trunk = Tapped(backbone, list(dict.fromkeys([*self.maps, self.conv])))
-        self.connected = nn.ModuleList(head.linear)
         self.pool = RegionPool.of_grid("max", size, grid(backbone, self.conv, size_hw), centred=True)
 
     def forward(self, images: Tensor, boxes: Tensor) -> dict[str, Tensor]:
@@ -68,18 +67,15 @@ class RegionTapped(nn.Module):
         given: dict[str, Tensor] = self.trunk(images)
         values = self.pool(given[self.conv], list(boxes)).flatten(1)  # (R, C' S S), channel-major
         read = {layer: given[layer] for layer in self.maps}
-        for name, layer in zip(REGION_LAYERS, self.connected, strict=False):
-            activated = layer(values).relu()
+        for name, layer in zip(REGION_LAYERS, self.head.layers, strict=False):
+            activated = layer(values).relu()  # read before dropout, which the head's own output has behind it
             read[name] = activated[:, :, None, None]
             values = nn.functional.dropout(activated, DROPOUT, self.training)
         return read
 
     def kept_state(self) -> dict[str, Tensor]:
         """The parameters and buffers of the part that runs, under the plain model's keys."""
-        state = self.trunk.kept_state()
-        for key, layer in zip(self.keys, self.connected, strict=True):
-            state |= {f"{key}.{name}": tensor for name, tensor in layer.state_dict().items()}
-        return state
+        return self.trunk.kept_state() | self.head.state_under(self.keys)
 
 
 def tap(backbone: Backbone, layers: Sequence[str], regions_hw: tuple[int, int] | None) -> Tapped | RegionTapped:

@@ -5,14 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from safetensors.torch import load_file
-
-from xmodal_cli.errors import DataError
-from xmodal_cli.models.backbones import Backbone, InputSpec, build
-from xmodal_cli.models.detector_files import full_name
+from xmodal_cli.models.backbones import Backbone, rebuild
 from xmodal_cli.models.detector_shape import detection_layer
 from xmodal_cli.models.layers import Tapped
-from xmodal_cli.models.weights import load_into
+from xmodal_cli.models.weights import load_file, load_into
 from xmodal_cli.runs.folder import RunFolder
 from xmodal_cli.transfer.regions import REGION_LAYERS
 
@@ -53,19 +49,9 @@ def load_student(run: RunFolder, seed: int = 0) -> Student:
     """
     card = run.card()
     path = run.path / STUDENT
-    try:
-        state = load_file(path)
-    except Exception as error:  # safetensors raises its own type, an OSError, or a header error: all mean the same here
-        raise DataError(f"The student's weights cannot be read: {path}: {error}") from error
-    described = card["student"]
-    backbone = build(
-        full_name(described),
-        in_channels=described["in_channels"],
-        image_hw=tuple(card["size_hw"]),
-        seed=seed,
-    )
-    load_into(backbone.module, state, str(path), allowed_missing=card["missing_keys"])
-    backbone.input = InputSpec.from_dict(described["input"])
+    height, width = card["size_hw"]
+    backbone = rebuild(card["student"], image_hw=(height, width), seed=seed)
+    load_into(backbone.module, load_file(path), str(path), allowed_missing=card["missing_keys"])
     backbone.weights = f"run:{run.path}"
     layers = [point["student"] for point in card["transfer"]]
     if card.get("regions"):

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from xmodal_cli.errors import SettingsError
-from xmodal_cli.models.backbones import Backbone
-from xmodal_cli.models.detector_files import full_name, read_detector
+from xmodal_cli.models.backbones import Backbone, full_name
+from xmodal_cli.models.detector_files import read_detector
 from xmodal_cli.models.layers import Tapped, resolve_layer
 from xmodal_cli.runs.folder import RunFolder, open_run
 from xmodal_cli.transfer.student import load_student
