@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from xmodal_cli.runs import interrupt
-from xmodal_cli.runs.interrupt import SIGNALS, Interruption, deaf_children
+from xmodal_cli.runs.interrupt import SIGNALS, Interruption, deaf_children, ends_the_command
 
 
 @pytest.fixture(autouse=True)
@@ -64,3 +66,27 @@ def test_processes_started_deaf_outlive_ctrl_c_and_sigterm_and_their_parent_stil
     assert child.communicate()[0] == "done\n"
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_signal_ends_the_command_and_handlers_are_as_before_afterwards(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt), ends_the_command():
+        os.kill(os.getpid(), number)
+    assert signal.getsignal(number) == before
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_signal_in_the_middle_of_an_import_waits_for_its_end(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = f"half_made_{number.name.lower()}"
+    (tmp_path / f"{module}.py").write_text(
+        f"import os\ntry:\n    os.kill(os.getpid(), {int(number)})\n    whole = True\n"
+        "except BaseException:\n    pass  # as compiled modules do that import others\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(KeyboardInterrupt), ends_the_command():
+        __import__(module)
+        time.sleep(5.0)
+    assert sys.modules[module].whole

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import signal
-import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +14,7 @@ from typer.core import TyperGroup
 import xmodal_cli
 from xmodal_cli.cli.output import out
 from xmodal_cli.errors import Interrupted, SettingsError, XmodalError
+from xmodal_cli.runs.interrupt import ends_the_command
 
 INTERRUPTED = Interrupted.exit_code
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -99,7 +97,7 @@ def run(arguments: Sequence[str]) -> int:
     out.configure(next((word for word in arguments if not word.startswith("-")), "xmodal"), as_json=as_json)
     out.arguments = list(arguments)
     try:
-        with _sigterm_like_ctrl_c():
+        with ends_the_command():
             returned = app(args=list(arguments), prog_name="xmodal", standalone_mode=not as_json)
         return int(returned or 0)
     except SystemExit as done:
@@ -110,19 +108,6 @@ def run(arguments: Sequence[str]) -> int:
         return INTERRUPTED
     except Exception as error:
         return _fail(_known(error))
-
-
-@contextlib.contextmanager
-def _sigterm_like_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM end a command as Ctrl-C does: nothing half written, exit code 130."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _fail(error: XmodalError) -> int:

@@ -1,8 +1,9 @@
-"""Ctrl-C and SIGTERM: the first lets the step finish and the state be saved, a later one stops at once."""
+"""Ctrl-C and SIGTERM: both end a command; in training the first lets the step finish and the state be saved."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 import time
@@ -15,6 +16,41 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Seconds within which a second signal is the same one: of several processes each gets it from the terminal and once
 # more from the process that started them.
 ECHO_S = 1.0
+# Seconds after which a signal that came in the middle of an import is looked at again.
+AGAIN_S = 0.05
+IMPORTS = "<frozen importlib._bootstrap>"
+
+
+@contextlib.contextmanager
+def ends_the_command() -> Iterator[None]:
+    """A block in which SIGTERM raises KeyboardInterrupt as Ctrl-C does, and neither does so in the middle of an import.
+
+    A module whose import is broken off stays half made, and compiled modules that import others may swallow the
+    interruption: the command would go on and fail later somewhere else. So the import ends first.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, _interrupt) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    if not _imports(frame):
+        raise KeyboardInterrupt
+    again = threading.Timer(AGAIN_S, os.kill, (os.getpid(), number))
+    again.daemon = True
+    again.start()
+
+
+def _imports(frame: FrameType | None) -> bool:
+    while frame is not None and frame.f_code.co_filename != IMPORTS:
+        frame = frame.f_back
+    return frame is not None
 
 
 class Interruption:
