@@ -199,6 +199,13 @@ def test_unknown_names_are_refused_with_the_closest(changes: dict[str, str], nea
     assert near in said
 
 
+def test_freezing_beyond_the_pooled_layer_is_refused(data: PreparedData) -> None:
+    said = refused(data, layer="features.3", freeze_through="features.5")
+    assert "features.5" in said
+    assert "'features.3'" in said
+    assert build(settings(data, layer="features.3", freeze_through="features.3"))
+
+
 def test_start_of_another_modality_is_refused(data: PreparedData, tmp_path: Path) -> None:
     student = distill(transfer_settings(data, iterations=1), runs=tmp_path, name="student").run
     said = refused(data, init=str(student), backbone=None, modality="rgb")

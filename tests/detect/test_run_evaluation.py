@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -307,10 +308,16 @@ def test_proposals_made_anew_since_the_run_learned_are_said(
 # Compared with an earlier one
 
 
-def earlier(path: Path, ap: dict[str, float | None], split: str = "val", metric: str = "voc") -> Path:
+def earlier(
+    path: Path,
+    ap: dict[str, float | None],
+    split: str = "val",
+    metric: str = "voc",
+    objects: dict[str, int] | None = None,
+) -> Path:
     """A hand-made evaluation."""
     path.mkdir(exist_ok=True)
-    document = {"split": split, "metric": metric, "results": {"mAP": 40.0, "AP": ap}}
+    document = {"split": split, "metric": metric, "results": {"mAP": 40.0, "AP": ap, "objects": objects or {}}}
     (path / "results.json").write_text(json.dumps(document))
     return path
 
@@ -329,6 +336,17 @@ def test_classes_won_are_counted_where_both_have_a_figure(
     earlier(folder, {"near": None, "far": far + 0.1})
     won = classes_won(ours, earlier_evaluation(folder / "results.json", "val", "voc"))
     assert (won["won"], won["lost"], won["tied"]) == (0, 1, 0)
+
+
+def test_evaluation_of_other_objects_is_no_comparison(
+    data: PreparedData, runs: dict[str, RunFolder], tmp_path: Path
+) -> None:
+    ours = evaluated([runs["disparity"]], data, tmp_path).scores
+    near = ours.result.objects["near"]
+    for count, differs in ((near, False), (near + 1, True)):
+        folder = earlier(tmp_path / "earlier", {"near": 1.0}, objects={"near": count})
+        with pytest.raises(DataError, match=f"near {near} against {near + 1}") if differs else nullcontext():
+            classes_won(ours, earlier_evaluation(folder, "val", "voc"))
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,11 @@ def test_signal_in_the_middle_of_an_import_waits_for_its_end(
         "except BaseException:\n    pass  # as compiled modules do that import others\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(KeyboardInterrupt), ends_the_command():
-        __import__(module)
-        time.sleep(5.0)
+    with ends_the_command(), pytest.raises(KeyboardInterrupt):
+        _import_and_wait(module)
     assert sys.modules[module].whole
+
+
+def _import_and_wait(module: str) -> None:
+    __import__(module)
+    time.sleep(5.0)

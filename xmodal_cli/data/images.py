@@ -80,7 +80,7 @@ def read_bytes(path: Path) -> bytes:
     except OSError as error:
         raise DataError(f"'{path}' cannot be read: {error.strerror}.") from None
     if not content:
-        raise DataError(f"'{path}' is empty (0 bytes).", "Copy the file again, or leave it out with --skip-bad.")
+        raise DataError(f"'{path}' is empty (0 bytes).", "Copy the file again.")
     return content
 
 
@@ -170,7 +170,7 @@ def _decode(content: bytes, path: Path, flags: int) -> NDArray[Any]:
     if not is_complete(content):
         raise DataError(
             f"'{path}' is cut off or damaged: its {len(content)} bytes end before the image does.",
-            "Copy the file again, or leave it out with --skip-bad.",
+            "Copy the file again.",
         )
     try:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
@@ -179,7 +179,7 @@ def _decode(content: bytes, path: Path, flags: int) -> NDArray[Any]:
     if image is None:
         raise DataError(
             f"'{path}' cannot be decoded: its {len(content)} bytes are damaged or no image.",
-            "Copy the file again, or leave it out with --skip-bad.",
+            "Copy the file again.",
         )
     if image.ndim == 3 and image.shape[2] in (3, 4):
         image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)

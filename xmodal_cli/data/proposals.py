@@ -201,6 +201,7 @@ def write_proposals(
     boxes_by_id: Iterable[tuple[str, NDArray[Any]]],
     description: Mapping[str, Any],
     *,
+    attached: Iterable[Path] = (),
     overwrite: bool = False,
 ) -> Proposals:
     """Write proposals into a data set: the whole folder appears, or nothing does.
@@ -211,6 +212,8 @@ def write_proposals(
         boxes_by_id: ID and `(N, 4)` boxes xyxy (pixels from 0, exclusive ends, best first) of each image; read once,
             never held together in memory. The order is kept, so give it sorted.
         description: `method` (how they were made; the name by default), `settings`, and whatever else makes them again.
+        attached: files that belong to them, such as the weights of a network: copied into the folder; looked at when
+            the boxes are there.
         overwrite: replace proposals of this name.
 
     Returns:
@@ -236,6 +239,8 @@ def write_proposals(
             "counts": _counts(offsets),
             "sha256": _content_hash(folder),
         }
+        for path in attached:
+            shutil.copyfile(path, folder / path.name)
         files.write_json(folder / DESCRIPTION, document)
     return Proposals(target, method, document)
 

@@ -21,7 +21,7 @@ from xmodal_cli.detect.sampling import Sampling
 from xmodal_cli.detect.settings import FinetuneSettings
 from xmodal_cli.detect.start import Start, start_from_run, start_network
 from xmodal_cli.detect.task import delta_statistics
-from xmodal_cli.errors import DataError
+from xmodal_cli.errors import DataError, SettingsError
 from xmodal_cli.models.backbones import Backbone
 from xmodal_cli.models.detector import Detector
 from xmodal_cli.models.detector_shape import (
@@ -226,8 +226,20 @@ def _detector(
     detector = assemble(start.backbone, shape, classes, seed)
     detector.freeze_norms = start.backbone.weights != "random"
     if settings.freeze_through is not None:
-        layer = resolve_layer(start.backbone, settings.freeze_through)
-        detector.freeze(list(Tapped(start.backbone, [layer]).kept_state()))
+        _freeze_through(detector, start.backbone, settings.freeze_through, shape.layer)
     detector.delta_mean.copy_(deltas[0])
     detector.delta_std.copy_(deltas[1])
     return detector
+
+
+def _freeze_through(detector: Detector, backbone: Backbone, name: str, pooled: str) -> None:
+    """Stop the learning up to a layer, which must be one that the detector has."""
+    kept, own = Tapped(backbone, [resolve_layer(backbone, name)]).kept_state(), detector.plain_parameters()
+    beyond = [key for key, _ in backbone.module.named_parameters() if key in kept and key not in own]
+    if beyond:
+        raise SettingsError(
+            f"--freeze-through {name} lies beyond the detector: it has no {beyond[0]}; regions are cut from the layer "
+            f"'{pooled}'.",
+            f"Freeze through that layer or an earlier one; `xmodal layers {backbone.name}` lists them.",
+        )
+    detector.freeze(list(kept))

@@ -182,10 +182,10 @@ def prepare_proposals(
     if settings.dry_run:
         return _tried(report, data, counted, len(ids))
     description = {**source.description, "split": settings.split or "+".join(data.splits)}
-    stored = write_proposals(data.root, name, counted, description, overwrite=settings.overwrite)
+    stored = write_proposals(
+        data.root, name, counted, description, attached=source.attached, overwrite=settings.overwrite
+    )
     seconds = None if _is_file(settings.method) else (time.monotonic() - begun) / len(ids)
-    for path in source.attached:
-        files.write_bytes(folder / path.name, path.read_bytes())
     report = replace(
         report,
         counts={**stored.description["counts"], **source.counts},

@@ -201,11 +201,12 @@ def at_size(branch: Branch, size: int | None) -> Branch:
 
 @dataclass(frozen=True)
 class Earlier:
-    """An evaluation to compare with: where it lies, and its figures in percent."""
+    """An evaluation to compare with: where it lies, its figures in percent, and how many objects it scored by class."""
 
     path: Path
     mAP: float
     ap: Mapping[str, float | None]
+    objects: Mapping[str, int]
 
 
 def earlier_evaluation(path: Path, split: str, metric: str) -> Earlier:
@@ -221,7 +222,8 @@ def earlier_evaluation(path: Path, split: str, metric: str) -> Earlier:
     file = path / RESULTS if path.is_dir() else path
     try:
         document = json.loads(file.read_bytes())
-        found = Earlier(path, float(document["results"]["mAP"]), dict(document["results"]["AP"]))
+        results = document["results"]
+        found = Earlier(path, float(results["mAP"]), dict(results["AP"]), dict(results["objects"]))
         scored = document["split"], document["metric"]
     except (OSError, ValueError, KeyError, TypeError):
         raise DataError(
@@ -240,7 +242,16 @@ def classes_won(ours: DetectionScores, theirs: Earlier) -> dict[str, Any]:
 
     Returns:
         `mAP` of theirs, `won`, `lost`, `tied`: how many classes; and `by_class`, the differences in percent.
+
+    Raises:
+        DataError: they scored other objects of a class that both have.
     """
+    counts = {name: (count, theirs.objects.get(name, count)) for name, count in ours.result.objects.items()}
+    differing = [f"{name} {here} against {there}" for name, (here, there) in counts.items() if here != there]
+    if differing:
+        raise DataError(
+            f"'{theirs.path}' scored other objects: {', '.join(differing)}.", "Compare evaluations of the same images."
+        )
     their_ap = {name: ap for name, ap in theirs.ap.items() if ap is not None}
     gains = {name: ap - their_ap[name] for name, ap in ours.ap.items() if ap is not None and name in their_ap}
     return {

@@ -93,7 +93,7 @@ def fill_holes(depth_m: Floats, missing: NDArray[np.bool_]) -> Floats:
     if not missing.any():
         return depth_m.copy()
     if missing.all():
-        raise DataError("Every pixel of the depth is missing.", hint="Check the file, or leave it out with --skip-bad.")
+        raise DataError("Every pixel of the depth is missing.", hint="Check the file.")
     _, nearest = cv2.distanceTransformWithLabels(
         missing.astype(np.uint8), cv2.DIST_L1, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
     )
