@@ -145,5 +145,17 @@ def _register() -> None:
 
 
 # One module per command, in the order that `xmodal --help` lists them.
-COMMANDS = ("prepare", "proposals", "layers", "models", "distill", "finetune", "evaluate", "predict", "cache", "doctor")
+COMMANDS = (
+    "prepare",
+    "proposals",
+    "layers",
+    "models",
+    "distill",
+    "finetune",
+    "evaluate",
+    "predict",
+    "reproduce",
+    "cache",
+    "doctor",
+)
 _register()

@@ -83,6 +83,13 @@ class TrainingScreen:
         """The training itself: step, loss, explained variance, images/s, time left, memory."""
         self._show("train", "train", moment.step, moment.total, describe(moment))
 
+    def clear(self) -> None:
+        """Begin anew: other work follows."""
+        if self._bar is not None:
+            for line in self._lines.values():
+                self._bar.remove_task(line)
+        self._lines, self._told = {}, {}
+
     def _show(self, key: str, what: str, done: int, total: int, figures: str) -> None:
         if self._bar is None:
             told = self._told.setdefault(key, time.monotonic())

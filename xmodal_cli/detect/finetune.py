@@ -83,7 +83,8 @@ def finetune(
     default_name = f"{plan.starts[0].backbone.name.replace('/', '-')}-{seen}"
 
     def first() -> RunFolder:
-        return begin(runs, COMMAND, name, _config(plan), default_name=default_name, overwrite=overwrite)
+        config = {**_config(plan), "asked": settings.asked()}
+        return begin(runs, COMMAND, name, config, default_name=default_name, overwrite=overwrite)
 
     with processes.together(plan.device), processes.first_decides(first) as run:
         return _train(plan, run, watchers)

@@ -86,6 +86,17 @@ class TrainingSettings:
             raise SettingsError(f"{'; '.join(wrong)}.", "Write lines like `lr: 0.001`.")
         return cls(**kept)
 
+    def asked(self) -> dict[str, Any]:
+        """The settings that are not the defaults, as plain values with absolute paths: what was asked for.
+
+        Example:
+            >>> TrainingSettings(lr=0.01).asked()
+            {'lr': 0.01}
+        """
+        defaults = {field.name: field.default for field in fields(self)}
+        values = {name: value for name, value in self.to_dict().items() if getattr(self, name) != defaults[name]}
+        return {name: absolute(value) if name in self.PATHS else value for name, value in values.items()}
+
     def problems(self) -> list[str]:
         """What is wrong with the part that the training loop reads, before anything is resolved; a sentence each."""
         names = [field.name for field in fields(FitSettings) if getattr(self, field.name, None) is not None]
@@ -157,6 +168,17 @@ def from_file(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise SettingsError(f"{path} is no mapping of settings to values.", "Write lines like `lr: 0.001`.")
     return content
+
+
+def from_text(kind: type[TrainingSettings], name: str, text: str) -> Any:
+    """The value of a setting that was typed as text; of unknown settings too, which `from_dict` finds.
+
+    Example:
+        >>> from_text(TrainingSettings, "iterations", "2000"), from_text(TrainingSettings, "device", "0")
+        (2000, '0')
+    """
+    hint = get_type_hints(kind).get(name)
+    return text if str in (hint, *get_args(hint)) and get_origin(hint) is not tuple else yaml.safe_load(text)
 
 
 def with_changes(saved: Settings, given: Mapping[str, Any], begin_anew: str) -> Settings:

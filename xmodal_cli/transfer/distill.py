@@ -93,7 +93,8 @@ def distill(
     default_name = f"{settings.student.replace('/', '-')}-{settings.modality}"
 
     def first() -> RunFolder:
-        return begin(runs, COMMAND, name, _config(plan), default_name=default_name, overwrite=overwrite)
+        config = {**_config(plan), "asked": settings.asked()}
+        return begin(runs, COMMAND, name, config, default_name=default_name, overwrite=overwrite)
 
     with processes.together(plan.teacher.device), processes.first_decides(first) as run:
         return _train(plan, run, watchers)

@@ -1,0 +1,244 @@
+"""Promises of reproduced tables: rows are what the commands give, finished ones kept, other settings refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_detectors
+import tiny_runs
+from safetensors.torch import save_file
+from tiny_runs import assert_same_tensors
+from torch import nn
+from torchvision.models import squeezenet1_1
+
+from xmodal_cli.cli.app import run as xmodal
+from xmodal_cli.data.prepared import PreparedData
+from xmodal_cli.detect.run_evaluation import evaluate_runs
+from xmodal_cli.errors import Interrupted, SettingsError
+from xmodal_cli.models.weights import load_file
+from xmodal_cli.runs.folder import open_run
+from xmodal_cli.runs.session import Watchers
+from xmodal_cli.studies import table1, table4
+from xmodal_cli.studies.plan import Plan
+from xmodal_cli.studies.reproduce import estimate, gather, reproduce, steps
+from xmodal_cli.studies.steps import Moment
+
+ROWS = ("1B", "1C", "3B")
+# What a recipe decides itself.
+DECIDED = ("modality", "backbone", "teacher", "teacher_weights", "student", "init")
+
+
+@pytest.fixture(scope="module")
+def data(tiny_data: PreparedData, tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
+    return tiny_detectors.with_proposals(tiny_data, tmp_path_factory.mktemp("studies") / "data")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "plain.safetensors"
+    network: nn.Module = squeezenet1_1()
+    save_file(network.state_dict(), path)
+    return path
+
+
+def tiny_plan(data: PreparedData, weights: Path, runs: Path, **changes: Any) -> Plan:
+    """A plan whose trainings take a second each."""
+    transfer = {**tiny_runs.OPTIONS, "iterations": 3}
+    detector = {**tiny_detectors.OPTIONS, **tiny_detectors.IN_FILES, "iterations": 3}
+    given = {
+        command: {name: value for name, value in values.items() if name not in DECIDED}
+        for command, values in (("distill", transfer), ("finetune", detector))
+    }
+    values: dict[str, Any] = {
+        "table": "table1",
+        "data": data.root,
+        "runs": runs,
+        "preset": "small",
+        "backbone": "squeezenet1_1",
+        "second": "squeezenet1_0",
+        "weights": weights,
+        "modality": "disparity",
+        "rows": ROWS,
+        "given": given,
+    }
+    return Plan(**{**values, **changes})
+
+
+@pytest.fixture(scope="module")
+def made(data: PreparedData, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    """A small table, made once; nobody may change it."""
+    plan = tiny_plan(data, weights, tmp_path_factory.mktemp("made") / "runs")
+    reproduce(plan)
+    return plan
+
+
+def test_rows_are_what_evaluate_gives(made: Plan, data: PreparedData, tmp_path: Path) -> None:
+    rows = {row.id: row for row in gather(made).rows}
+    assert tuple(rows) == ROWS
+    for row, names in (("1C", ("1C-0",)), ("3B", ("3A-0", "1B-0"))):
+        runs = [open_run(made.runs / "finetune" / name) for name in names]
+        assert rows[row].mAP == {0: evaluate_runs(runs, data, split="val", root=tmp_path).to_dict()["mAP"]}
+        assert rows[row].paper == {"1C": 29.7, "3B": 33.8}[row]
+    assert set(rows["1C"].explained_variance) == {0}
+    assert rows["1B"].explained_variance == {}
+
+
+def test_what_is_finished_is_not_done_again(made: Plan) -> None:
+    before = {path: path.stat().st_mtime_ns for path in made.runs.rglob("*") if path.is_file()}
+    told: list[Moment] = []
+    reproduce(made, told.append)
+    assert all(moment.kept for moment in told)
+    assert len(told) == len(steps(made)) == 3 + 1 + 3  # detectors 3A, 1B, 1C; a student; scores
+    assert before == {path: path.stat().st_mtime_ns for path in made.runs.rglob("*") if path.is_file()}
+
+
+def test_run_of_other_settings_is_refused_with_the_difference(made: Plan) -> None:
+    given = {**made.given, "finetune": {**made.given["finetune"], "iterations": 5}}
+    with pytest.raises(SettingsError, match="iterations 3, not 5"):
+        reproduce(replace(made, given=given))
+
+
+def test_settings_of_the_machine_do_not_make_another_run(made: Plan) -> None:
+    given = {command: {**values, "threads": 2, "workers": 1} for command, values in made.given.items()}
+    assert all(step.finished() for step in steps(replace(made, given=given)))
+
+
+def test_scores_of_runs_that_changed_are_not_kept(
+    made: Plan, data: PreparedData, weights: Path, tmp_path: Path
+) -> None:
+    plan = tiny_plan(data, weights, tmp_path / "runs", rows=("1B",))
+    reproduce(plan)
+    card = plan.runs / "finetune" / "1B-0" / "card.json"
+    card.write_text(card.read_text() + "\n")
+    assert [step.name for step in steps(plan) if not step.finished()] == ["score-1B-0"]
+
+
+def stop_at(report: int) -> Watchers:
+    """A watcher that presses Ctrl-C at the n-th report of a training."""
+    seen = []
+
+    def training(_: Any) -> None:
+        seen.append(1)
+        if len(seen) == report:
+            raise KeyboardInterrupt
+
+    return Watchers(training=training)
+
+
+def test_interrupted_table_goes_on_to_the_same_end(
+    made: Plan, data: PreparedData, weights: Path, tmp_path: Path
+) -> None:
+    plan = tiny_plan(data, weights, tmp_path / "runs", rows=("1C",))
+    for report in (1, 2):
+        with pytest.raises(Interrupted, match="Stopped in"):
+            reproduce(plan, watchers=stop_at(report))
+    reproduce(plan)
+    file = Path("finetune") / "1C-0" / "detector.safetensors"
+    assert_same_tensors(load_file(plan.runs / file), load_file(made.runs / file))
+
+
+def test_each_seed_has_runs_of_its_own(data: PreparedData, weights: Path, tmp_path: Path) -> None:
+    plan = tiny_plan(data, weights, tmp_path / "runs", seeds=(0, 3))
+    seeds = {step.name: step.given["seed"] for step in steps(plan) if hasattr(step, "given")}
+    assert seeds["1B-0"] == 0
+    assert seeds["1B-3"] == 3
+    assert len(seeds) == 8
+
+
+def test_estimate_writes_nothing_and_knows_what_is_finished(
+    made: Plan, data: PreparedData, weights: Path, tmp_path: Path
+) -> None:
+    assert all(each.finished and each.seconds is None for each in estimate(made))
+    plan = tiny_plan(data, weights, tmp_path / "runs")
+    planned = estimate(plan)
+    assert not plan.runs.exists()
+    trained = [each for each in planned if not each.name.startswith("score")]
+    assert all(each.seconds and each.seconds > 0 for each in trained)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"table": "table9"}, "table1, table4"),
+        ({"rows": ("1Z",)}, "1A, 1B"),
+        ({"given": {"finetune": {"iteration": 3}}}, "iterations"),
+    ],
+)
+def test_unknown_tables_rows_and_settings_are_refused(
+    changes: dict[str, Any], words: str, data: PreparedData, weights: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        reproduce(tiny_plan(data, weights, tmp_path / "runs", **changes))
+    assert words in f"{caught.value.message} {caught.value.hint}"
+    assert not (tmp_path / "runs").exists()
+
+
+def paper_plan(table: str) -> Plan:
+    return Plan(table, Path("data"), Path("runs"), "paper", "alexnet", "vgg16")
+
+
+def test_paper_preset_is_the_papers() -> None:
+    made = table1.recipe(paper_plan("table1"), 0)
+    assert (made.trainings["1A"].given["lr"], made.trainings["1A"].given["iterations"]) == (1e-2, 100_000)
+    assert (made.trainings["1B"].given["lr"], made.trainings["1B"].given["iterations"]) == (1e-3, 40_000)
+    assert made.trainings["2C"].given["freeze_through"] == "conv5"
+    assert made.trainings["second-rgb"].given["backbone"] == "vgg16"
+    assert made.needs["student-second"] == "second-rgb"
+    assert set(made.scores) == set(table1.ROWS)
+
+
+def test_table4_transfers_at_every_layer_of_the_paper() -> None:
+    made = table4.recipe(paper_plan("table4"), 0)
+    assert list(made.scores) == ["pool1", "pool2", "conv3", "conv4", "pool5", "fc6", "fc7", "conv3+fc7"]
+    assert made.trainings["student-conv3+fc7"].given["transfer"] == ("conv3:conv3", "fc7:fc7")
+    assert made.trainings["student-conv3+fc7"].given["regions"] == "proposals"
+    assert "regions" not in made.trainings["student-conv3"].given
+
+
+@pytest.mark.parametrize("table", ["table1", "table4"])
+def test_every_row_needs_only_what_the_recipe_makes_before(table: str) -> None:
+    made = {"table1": table1.recipe, "table4": table4.recipe}[table](paper_plan(table), 0)
+    for row in made.scores:
+        done: set[str] = set()
+        for step in made.steps((row,)):
+            name = step.name.removesuffix("-0")
+            assert made.needs.get(name) in {None, *done}
+            done.add(name)
+
+
+def test_differences_from_the_paper_are_spelled_out(made: Plan) -> None:
+    lines = gather(made).differences
+    assert any("squeezenet1_1" in line and "AlexNet" in line for line in lines)
+    assert "finetune: iterations 3; the paper's preset: 40000" in lines
+    assert "distill: iterations 3; the paper's preset: 100000" in lines
+
+
+def test_command_prints_the_table_and_the_same_as_a_document(made: Plan, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["reproduce", "table1", "--data", str(made.data), "--runs", str(made.runs), "--weights", str(made.weights)]
+    words += ["--modality", "disparity", *(word for row in ROWS for word in ("--row", row))]
+    for command, values in made.given.items():
+        words += [word for name, value in values.items() for word in ("--set", f"{command}.{name}={in_yaml(value)}")]
+    assert xmodal([*words, "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)["results"]
+    assert [row["id"] for row in results["rows"]] == list(ROWS)
+    assert results["rows"][1]["mAP_by_seed"] == {str(seed): value for seed, value in gather(made).rows[1].mAP.items()}
+    assert xmodal(words) == 0
+    said = capsys.readouterr()
+    assert "29.7" in said.out
+    assert "finished before" in said.err
+    assert xmodal([*words, "--dry-run"]) == 0
+    assert "finished" in capsys.readouterr().out
+
+
+def in_yaml(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+@pytest.mark.parametrize("text", ["iterations=3", "finetune.iterations", "train.iterations=3", "finetune.=3"])
+def test_setting_of_another_form_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert xmodal(["reproduce", "table1", "--set", text]) == 2
+    assert "COMMAND.SETTING=VALUE" in capsys.readouterr().err

@@ -1,0 +1,176 @@
+"""What is asked of a reproduction, and the recipe that becomes its steps.
+
+A recipe names trainings, says which other training each begins from, and what is scored in the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from xmodal_cli.detect import settings as detector_settings
+from xmodal_cli.models.backbones import skeleton
+from xmodal_cli.models.detector_shape import detection_layer
+from xmodal_cli.runs.training_settings import preset_values
+from xmodal_cli.studies.scores import Score
+from xmodal_cli.studies.steps import Step
+from xmodal_cli.studies.trainings import Training
+from xmodal_cli.transfer import settings as transfer_settings
+
+Command = Literal["distill", "finetune"]
+PRESETS = {"distill": transfer_settings.PRESETS, "finetune": detector_settings.PRESETS}
+# The network of each preset's rows, and the larger one that teaches in some: the paper's are AlexNet and VGG16.
+NETWORKS: Mapping[str, tuple[str, str]] = {"small": ("squeezenet1_1", "squeezenet1_0"), "paper": ("alexnet", "vgg16")}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked of a reproduction.
+
+    Args:
+        table: `table1` or `table4`, whose results lie in a folder of that name.
+        data: the prepared data set.
+        runs: the folder of all runs.
+        modality: what the students see.
+        preset: `small` or `paper`, of transfers and detectors.
+        backbone: the network of all rows; second: the larger teacher of some.
+        weights, second_weights: files with their ImageNet weights, instead of downloads.
+        seeds: each row is made with each of them.
+        rows: the rows wanted; all if empty.
+        train, split: what is learned from, what is scored.
+        given: further settings by command, `{"finetune": {"iterations": 2000}}`.
+    """
+
+    table: str
+    data: Path
+    runs: Path
+    preset: str
+    backbone: str
+    second: str
+    weights: Path | None = None
+    second_weights: Path | None = None
+    modality: str = "hha"
+    seeds: tuple[int, ...] = (0,)
+    rows: tuple[str, ...] = ()
+    train: str = "train"
+    split: str = "val"
+    given: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def copied(self) -> dict[str, Any]:
+        """Settings of a detector that begins with colour weights."""
+        return _copied(self.backbone, self.weights)
+
+    @property
+    def second_copied(self) -> dict[str, Any]:
+        """The same, of the second network."""
+        return _copied(self.second, self.second_weights)
+
+    @property
+    def teacher(self) -> dict[str, Any]:
+        """Settings of a transfer whose teacher has published weights."""
+        weights = {} if self.weights is None else {"teacher_weights": str(self.weights)}
+        return {"teacher": self.backbone, **weights}
+
+    @property
+    def no_init_preset(self) -> str:
+        """Detectors from random weights train longer in the paper."""
+        return "paper-no-init" if self.preset == "paper" else self.preset
+
+    @cached_property
+    def frozen_layer(self) -> str:
+        """Through which layer a frozen detector is frozen: the one that its regions are cut from."""
+        return detection_layer(skeleton(self.backbone), None)
+
+    @property
+    def folder(self) -> Path:
+        """Where the measurements of the table lie."""
+        return self.runs / "reproduce" / self.table
+
+
+@dataclass
+class Recipe:
+    """The trainings and measurements of one seed, in the order in which they can be done.
+
+    Args:
+        plan: what is asked for.
+        seed: of all of them; it ends every name.
+        trainings: by name; scores: by row; probes: by row.
+        needs: for each training the one that it begins from.
+    """
+
+    plan: Plan
+    seed: int
+    trainings: dict[str, Training] = field(default_factory=dict)
+    scores: dict[str, Score] = field(default_factory=dict)
+    probes: dict[str, Score] = field(default_factory=dict)
+    needs: dict[str, str] = field(default_factory=dict)
+
+    def distill(self, name: str, title: str, given: Mapping[str, Any], *, teacher_run: str | None = None) -> None:
+        """A transfer, from a teacher of its own or from the network of a detector of this recipe."""
+        trial: dict[str, Any] = {}
+        values = dict(given)
+        if teacher_run is not None:
+            values["teacher_run"] = self._run(teacher_run)
+            network = self.trainings[teacher_run].given["backbone"]
+            trial = {"teacher_run": None, "teacher": network, "teacher_weights": "random"}
+            self.needs[name] = teacher_run
+        self._add("distill", name, title, values, self.plan.preset, trial)
+
+    def finetune(
+        self, name: str, title: str, given: Mapping[str, Any], *, init: str | None = None, preset: str | None = None
+    ) -> None:
+        """A detector, from weights or from a student of this recipe."""
+        trial: dict[str, Any] = {}
+        values = dict(given)
+        if init is not None:
+            values["init"] = self._run(init)
+            trial = {"init": "random", "backbone": self.trainings[init].given["student"]}
+            self.needs[name] = init
+        self._add("finetune", name, title, values, preset or self.plan.preset, trial)
+
+    def score(self, row: str, title: str, detectors: Sequence[str]) -> None:
+        """AP of a row: of one detector, or of several fused."""
+        self.scores[row] = self._measure(f"score-{row}", f"AP, {title}", detectors)
+
+    def probe(self, row: str, title: str, student: str) -> None:
+        """The region probe of a row's student."""
+        self.probes[row] = self._measure(f"probe-{row}", title, (student,), probe=True)
+
+    def steps(self, rows: Sequence[str]) -> list[Step]:
+        """What some rows need, in order."""
+        measured = [kind[row] for row in rows for kind in (self.probes, self.scores) if row in kind]
+        wanted = {path.name.removesuffix(f"-{self.seed}") for each in measured for path in each.runs}
+        while more := {self.needs[name] for name in wanted if name in self.needs} - wanted:
+            wanted |= more
+        return [*(training for name, training in self.trainings.items() if name in wanted), *measured]
+
+    def _add(
+        self, command: Command, name: str, title: str, given: dict[str, Any], preset: str, trial: Mapping[str, Any]
+    ) -> None:
+        plan = self.plan
+        values = {
+            **preset_values(PRESETS[command], preset),
+            **given,
+            "data": str(plan.data),
+            "split": plan.train,
+            "seed": self.seed,
+            **plan.given.get(command, {}),
+        }
+        self.trainings[name] = Training(command, f"{name}-{self.seed}", title, values, plan.runs, trial)
+
+    def _run(self, name: str) -> str:
+        return str(self.trainings[name].path.resolve())
+
+    def _measure(self, name: str, title: str, runs: Sequence[str], *, probe: bool = False) -> Score:
+        plan = self.plan
+        paths = tuple(self.trainings[run].path for run in runs)
+        return Score(f"{name}-{self.seed}", title, paths, plan.data, plan.split, plan.folder, plan.runs, probe)
+
+
+def _copied(network: str, weights: Path | None) -> dict[str, Any]:
+    own = {} if weights is None else {"weights": str(weights)}
+    return {"init": "imagenet", "backbone": network, **own}

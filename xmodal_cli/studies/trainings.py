@@ -1,0 +1,102 @@
+"""Steps that train: a transfer or a detector of a name of its own, begun, resumed or found finished."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+from xmodal_cli.detect import finetune
+from xmodal_cli.detect.settings import FinetuneSettings
+from xmodal_cli.errors import Interrupted, SettingsError
+from xmodal_cli.runs.folder import CONFIG, RunFolder
+from xmodal_cli.runs.session import Watchers
+from xmodal_cli.runs.training_settings import HARMLESS
+from xmodal_cli.studies.steps import AGAIN
+from xmodal_cli.transfer import distill
+from xmodal_cli.transfer.settings import DistillSettings
+
+COMMANDS: dict[str, tuple[ModuleType, type[DistillSettings] | type[FinetuneSettings]]] = {
+    "distill": (distill, DistillSettings),
+    "finetune": (finetune, FinetuneSettings),
+}
+# Settings of the machine: a run that another machine began is the same run.
+OF_THE_MACHINE = {*HARMLESS, "device", "threads", "precision"}
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training of a study.
+
+    Args:
+        command: `distill` or `finetune`.
+        name: the run's name, `runs/<command>/<name>`.
+        title: what it is, in words.
+        given: the settings that are not the defaults.
+        runs: the folder of all runs.
+        trial: settings in whose place a trial takes others, because what they name is not made yet.
+    """
+
+    command: Literal["distill", "finetune"]
+    name: str
+    title: str
+    given: Mapping[str, Any]
+    runs: Path
+    trial: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        """The run's folder, which is there once the training has begun."""
+        return self.runs / self.command / self.name
+
+    @property
+    def run(self) -> RunFolder:
+        """The run in that folder."""
+        return RunFolder(self.path, self.command)
+
+    def saved(self) -> dict[str, Any] | None:
+        """The settings that the run was begun with, every `auto` resolved; None before that."""
+        return self.run.config()["settings"] if (self.path / CONFIG).is_file() else None
+
+    def finished(self) -> bool:
+        """Whether the run is finished.
+
+        Raises:
+            SettingsError: there is a run of this name with other settings.
+        """
+        if self.saved() is None:
+            return False
+        found = self.run.config().get("asked", {})
+        wanted = COMMANDS[self.command][1].from_dict(dict(self.given)).asked()
+        keys = (found.keys() | wanted.keys()) - OF_THE_MACHINE
+        pairs = {key: (found.get(key), wanted.get(key)) for key in sorted(keys)}
+        differing = [f"{key} {there!r}, not {here!r}" for key, (there, here) in pairs.items() if there != here]
+        if differing:
+            raise SettingsError(
+                f"The run {self.path} was made with {'; '.join(differing)}.",
+                "Give this study a folder of its own with --runs, or remove that run.",
+            )
+        return self.run.finished
+
+    def carry_out(self, watchers: Watchers) -> None:
+        """Train, or go on with a training that was cut short."""
+        module, kind = COMMANDS[self.command]
+        if self.saved() is not None:
+            result = module.resume(self.path, watchers=watchers)
+        else:
+            settings = kind.from_dict(dict(self.given))
+            result = getattr(module, self.command)(settings, runs=self.runs, name=self.name, watchers=watchers)
+        if not result.finished:
+            raise Interrupted(f"Stopped in '{self.title}'; its state is saved.", AGAIN)
+
+    def seconds(self) -> float | None:
+        """The time that the whole training will take, from two steps of it."""
+        module, kind = COMMANDS[self.command]
+        return float(module.rehearse(kind.from_dict({**self.given, **self.trial})).seconds)
+
+    def settings(self) -> dict[str, Any]:
+        """The settings as far as they are known: the run's own where it has begun."""
+        _, kind = COMMANDS[self.command]
+        return self.saved() or kind.from_dict(dict(self.given)).to_dict()
