@@ -88,7 +88,7 @@ class Plan:
     @property
     def folder(self) -> Path:
         """Where the measurements of the table lie."""
-        return self.runs / "reproduce" / self.table
+        return self.runs / "tables" / self.table
 
 
 @dataclass
@@ -154,10 +154,10 @@ class Recipe:
         plan = self.plan
         values = {
             **preset_values(PRESETS[command], preset),
-            **given,
             "data": str(plan.data),
             "split": plan.train,
             "seed": self.seed,
+            **given,
             **plan.given.get(command, {}),
         }
         self.trainings[name] = Training(command, f"{name}-{self.seed}", title, values, plan.runs, trial)
