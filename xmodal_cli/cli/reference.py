@@ -18,8 +18,8 @@ from xmodal_cli.cli.command import OUTPUT_PANEL
 TOP = """\
 # Commands
 
-Every command also takes `--json` (one JSON document on stdout and nothing else), `--quiet`, `--verbose` and `--help`. Talk goes to
-stderr, results to stdout. This page is made by `python -m xmodal_cli.cli.reference`.
+Every command also takes `--json` (one JSON document on stdout and nothing else), `--quiet`, `--verbose` and `--help`.
+Talk goes to stderr, results to stdout. This page is made by `python -m xmodal_cli.cli.reference`.
 """
 KINDS = {str: "text", int: "whole number", float: "number", Path: "path"}
 ESCAPED = re.compile(r"\\(\[)")
