@@ -160,5 +160,17 @@ def _register() -> None:
 
 
 # One module per command, in the order that `xmodal --help` lists them.
-COMMANDS = ("prepare", "proposals", "layers", "models", "distill", "finetune", "evaluate", "predict", "cache", "doctor")
+COMMANDS = (
+    "prepare",
+    "rooms",
+    "proposals",
+    "layers",
+    "models",
+    "distill",
+    "finetune",
+    "evaluate",
+    "predict",
+    "cache",
+    "doctor",
+)
 _register()
