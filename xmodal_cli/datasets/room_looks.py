@@ -131,8 +131,9 @@ def room_surfaces(random: np.random.Generator) -> tuple[Surface, Surface, Surfac
     hue = random.random()
     value = random.uniform(0.5, 0.95)
     wall_pattern = ("plain", "plaster", "plaster", "stripes", "flowers", "tiles", "bricks")[int(random.integers(7))]
-    first = linear(hue, random.uniform(0.02, 0.4), value)
-    second = linear(hue + random.uniform(-0.1, 0.1), random.uniform(0.02, 0.4), value * random.uniform(0.75, 0.92))
+    saturation = random.uniform(0.02, 0.38) ** 1.3
+    first = linear(hue, saturation, value)
+    second = linear(hue + random.uniform(-0.1, 0.1), saturation, value * random.uniform(0.75, 0.92))
     wall = Surface(INDEX[wall_pattern], first, second, float(random.uniform(0.8, 1.6)), 19.5)
     floor_pattern = ("planks", "planks", "tiles", "carpet", "carpet", "checks")[int(random.integers(6))]
     wooden = floor_pattern == "planks"

@@ -107,10 +107,8 @@ def _view(scene: Scene, random: np.random.Generator) -> View:
         position = np.array([*random.uniform(-half, half), random.uniform(*EYE_M)])
         if _free(scene, position):
             break
-    targets = [placed for placed in scene.placed if placed.label >= 0]
-    aim = np.zeros(3)
-    if targets:
-        aim = targets[int(random.integers(len(targets)))].around[0].mean(0)
+    targets = scene.centres
+    aim = targets[int(random.integers(len(targets)))] if len(targets) else np.zeros(3)
     away = aim - position
     pitch = np.arctan2(away[2], np.hypot(away[0], away[1])) * 0.7 + random.normal(-0.04, 0.05)
     yaw = np.arctan2(away[1], away[0]) + random.normal(0, 0.15)
@@ -118,21 +116,19 @@ def _view(scene: Scene, random: np.random.Generator) -> View:
 
 
 def _free(scene: Scene, position: NDArray[np.float64]) -> bool:
-    boxes = np.concatenate([placed.boxes for placed in scene.placed])
+    """Whether a place has enough air around it."""
+    boxes = scene.boxes
     return not ((boxes[:, 0] - FREE_M < position) & (position < boxes[:, 1] + FREE_M)).all(1).any()
 
 
 def _worth(scene: Scene, view: View) -> float:
     """How many things are seen at a good distance."""
-    centres = [placed.around[0].mean(0) for placed in scene.placed if placed.label >= 0]
-    if not centres:
-        return 0.0
-    away = np.array(centres) - view.position_m
+    away = scene.centres - view.position_m
     distance = np.hypot(away[:, 0], away[:, 1])
     turn = np.abs((np.arctan2(away[:, 1], away[:, 0]) - view.yaw_rad + np.pi) % (2 * np.pi) - np.pi)
     good = (turn < HALF_VIEW_RAD) & (distance > SEEN_M[0]) & (distance < SEEN_M[1])
-    near = (turn < np.pi / 4) & (distance <= SEEN_M[0] * 0.7)  # fills the picture
-    return float(good.sum() - near.sum())
+    near = (turn < np.pi / 4) & (distance <= SEEN_M[0])  # fills the picture
+    return float(good.sum() - 1.5 * near.sum())
 
 
 def _apart(first: View, second: View) -> float:

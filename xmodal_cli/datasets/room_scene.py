@@ -57,20 +57,21 @@ KINDS: dict[str, tuple[Wish, ...]] = {
     ),
     "office": (
         (AT_WALL, furniture.desk, 1, 2), (ON_WALL, fixtures.door, 1, 1), (AT_WALL, furniture.bookshelf, 1, 2),
-        (ON_TOP, fixtures.monitor, 1, 3), (ON_FLOOR, furniture.chair, 1, 3), (ON_TOP, fixtures.table_lamp, 0, 1),
+        (ON_TOP, fixtures.monitor, 1, 3), (ON_FLOOR, furniture.chair, 1, 2), (ON_TOP, fixtures.table_lamp, 0, 1),
         (ON_FLOOR, fixtures.garbage_bin, 1, 1), (AT_WALL, furniture.night_stand, 0, 1),
     ),
     "kitchen": (
         (AT_WALL, furniture.counter, 1, 2), (ON_WALL, fixtures.door, 1, 1), (AS_SINK, fixtures.counter_sink, 1, 2),
-        (ON_FLOOR, furniture.table, 1, 1), (ON_FLOOR, furniture.chair, 2, 4), (ON_FLOOR, fixtures.garbage_bin, 1, 1),
+        (ON_FLOOR, furniture.table, 1, 1), (ON_FLOOR, furniture.chair, 1, 3), (ON_FLOOR, fixtures.garbage_bin, 1, 1),
         (ON_TOP, fixtures.box, 0, 2), (ON_WALL, fixtures.television, 0, 1),
     ),
     "bathroom": (
         (AT_WALL, fixtures.bathtub, 1, 1), (ON_WALL, fixtures.door, 1, 1), (AT_WALL, fixtures.toilet, 1, 1),
-        (AT_WALL, fixtures.standing_sink, 1, 2), (ON_FLOOR, fixtures.garbage_bin, 1, 1),
+        (AT_WALL, fixtures.standing_sink, 1, 1), (ON_FLOOR, fixtures.garbage_bin, 1, 1),
         (AT_WALL, furniture.counter, 0, 1), (AS_SINK, fixtures.counter_sink, 0, 1), (AT_WALL, furniture.dresser, 0, 1),
     ),
 }  # fmt: skip
+KIND_SHARES = (0.26, 0.26, 0.16, 0.12, 0.2)  # of rooms, in the order of KINDS: so that classes are about as frequent
 EVERYTHING: tuple[Maker, ...] = (
     furniture.dresser, furniture.night_stand, furniture.bookshelf, furniture.desk, fixtures.toilet, furniture.sofa,
     fixtures.standing_sink, fixtures.bathtub,
@@ -141,6 +142,16 @@ class Scene:
     light: Light
     placed: list[Placed] = field(default_factory=list)
 
+    @cached_property
+    def boxes(self) -> NDArray[np.float64]:
+        """The upright boxes around all solids, `(N, 2, 3)`; the room must be furnished."""
+        return np.concatenate([placed.boxes for placed in self.placed])
+
+    @cached_property
+    def centres(self) -> NDArray[np.float64]:
+        """Middles of the things that have a class, `(N, 3)`; the room must be furnished."""
+        return np.array([placed.around[0].mean(0) for placed in self.placed if placed.label >= 0]).reshape(-1, 3)
+
     @property
     def shell(self) -> Solid:
         """The room as a box that is seen from inside."""
@@ -160,7 +171,7 @@ def furnish(seed: int, number: int) -> Scene:
         (True, True)
     """
     random = generator(seed, "room", number)
-    kind = list(KINDS)[int(random.integers(len(KINDS)))]
+    kind = str(random.choice(list(KINDS), p=KIND_SHARES))
     size = np.array([*random.uniform(3.2, 5.2, 2), random.uniform(2.35, 2.75)])
     wall, floor, ceiling = room_surfaces(random)
     looks = Looks(random, wall)
@@ -306,10 +317,10 @@ def _light(random: np.random.Generator, size: NDArray[np.float64]) -> Light:
     direction = np.array([np.cos(angle), np.sin(angle), rise])
     return Light(
         position_m=np.array([*(random.uniform(-0.3, 0.3, 2) * size[:2]), size[2] - 0.3]),
-        lamp=tinted(0.5, 1.6, 0.25),
+        lamp=tinted(0.5, 1.6, 0.2),
         window_direction=direction / np.linalg.norm(direction),
-        window=tinted(0.0, 0.7, 0.25),
-        ambient=tinted(0.2, 0.5, 0.25),
+        window=tinted(0.0, 0.7, 0.2),
+        ambient=tinted(0.2, 0.5, 0.12),
     )
 
 

@@ -61,18 +61,32 @@ def colour(shading: Shading, edges: NDArray[np.bool_], random: np.random.Generat
     Returns:
         `(H, W, 3)` uint8 RGB.
     """
-    light = shading.rgb
-    soft = cv2.blur(light, (2, 2))
-    light = np.where(edges[..., None], soft, light)
-    bright = float(np.percentile(light[::4, ::4], BRIGHT_SHARE))
-    light *= np.float32(random.uniform(*EXPOSED) / max(bright, 1e-3))
-    np.clip(light, 0, 1, out=light)
-    table = ((np.arange(GAMMA_STEPS) / (GAMMA_STEPS - 1)) ** (1 / GAMMA)).astype(np.float32)
-    shown = table[(light * np.float32(GAMMA_STEPS - 1)).astype(np.int16)]
-    shown += _noise(shown.shape, random) * np.float32(GRAIN)
-    shown *= 255
-    shown += 0.5
-    return np.clip(shown, 0, 255, out=shown).astype(np.uint8)
+    light = _softened(shading.rgb, edges)
+    bright = float(np.percentile(light[:, ::4, ::4].mean(axis=0), BRIGHT_SHARE))
+    light *= np.float32((GAMMA_STEPS - 1) * random.uniform(*EXPOSED) / max(bright, 1e-3))
+    np.minimum(light, GAMMA_STEPS - 1, out=light)
+    shown = np.take(_gamma_table(), light.astype(np.int16))
+    shown += _noise(shown.shape, random) * np.float32(255 * GRAIN)
+    np.clip(shown, 0, 255, out=shown)
+    return np.asarray(cv2.merge(list(shown.astype(np.uint8))), np.uint8)
+
+
+@lru_cache(maxsize=1)
+def _gamma_table() -> Floats:
+    """Shown levels, 0.5 to 255.5, of so many equal steps of light: rounded when the fraction is dropped."""
+    return np.asarray(255 * (np.arange(GAMMA_STEPS) / (GAMMA_STEPS - 1)) ** (1 / GAMMA) + 0.5, np.float32)
+
+
+def _softened(rgb: Floats, edges: NDArray[np.bool_]) -> Floats:
+    """Light `(3, H, W)` with each pixel at an edge the mean of itself and its neighbours to the left and above."""
+    width = edges.shape[1]
+    flat = rgb.reshape(3, -1)
+    where = np.flatnonzero(edges)
+    where = where[where > width]
+    mean = sum(flat[:, where - back] for back in (0, 1, width, width + 1))
+    soft = flat.copy()
+    soft[:, where] = np.asarray(mean, np.float32) * np.float32(0.25)
+    return soft.reshape(rgb.shape)
 
 
 def edges_of(found: Trace) -> NDArray[np.bool_]:
@@ -119,10 +133,11 @@ def _noise_pool() -> Floats:
 
 def _noise(shape: tuple[int, ...], random: np.random.Generator) -> Floats:
     """Normal noise of deviation 1: a stretch, drawn for this frame, of numbers drawn once, which is much faster."""
-    count = math.prod(shape)
-    pool = _noise_pool()
-    start = int(random.integers(len(pool)))
-    return np.take(pool, np.arange(start, start + count), mode="wrap").reshape(shape)
+    count, pool = math.prod(shape), _noise_pool()
+    if count >= len(pool):
+        pool = np.resize(pool, 2 * count)
+    start = int(random.integers(len(pool) - count))
+    return pool[start : start + count].reshape(shape)
 
 
 def _patches(shape: tuple[int, ...], random: np.random.Generator) -> Floats:

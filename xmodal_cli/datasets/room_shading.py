@@ -26,6 +26,7 @@ FACES = 6  # of the room: the first solids of a model
 FLOOR = 4  # the face that shadows fall on
 CORNER_M = 0.3  # the room's faces darken towards their corners over this distance
 END = 0.9995  # a point of a cylinder this far along its axis lies on its end
+OWN_INFRARED = 0.65  # what a surface throws back of infrared is its own; the rest goes with how light it looks
 LAMP_M2 = 2.0  # softens the lamp's inverse square law near it
 
 
@@ -34,7 +35,7 @@ class Shading:
     """What sensors measure of the surfaces that a trace found.
 
     Args:
-        rgb: `(H, W, 3)` float32, linear light.
+        rgb: `(3, H, W)` float32, linear light.
         facing: `(H, W)` float32, cosine between normal and line of sight.
         infrared: `(H, W)` float32, share of infrared light that is thrown back.
         temperature_c: `(H, W)` float32.
@@ -76,25 +77,30 @@ def shade(model: Model, found: Trace, pose: Pose, camera: Camera) -> Shading:
     """
     size_hw = (found.depth_m.shape[0], found.depth_m.shape[1])
     pixels = _sorted(found, pose, camera)
-    normal = np.empty_like(pixels.points)
-    albedo = np.empty((len(pixels.order), 3), np.float32)
+    normal, albedo = np.empty_like(pixels.points), np.empty_like(pixels.points)
     for index, run in pixels.runs:
         texels = _surface(model.solids[index], index, pixels, run, normal, np.float32(1 / camera.fx))
         surface = model.solids[index].surface
-        first = np.array(surface.first, np.float32)
-        np.multiply(texels, (np.array(surface.second, np.float32) - first) * np.float32(1 / 255), out=albedo[run])
-        albedo[run] += first
+        for channel, (first, second) in enumerate(zip(surface.first, surface.second, strict=True)):
+            mask = ((texels >> np.uint32(8 * channel)) & np.uint32(255)).astype(np.float32)
+            mask *= np.float32((second - first) / 255)
+            np.add(mask, np.float32(first), out=albedo[channel, run])
     facing = np.einsum("cn,cn->n", normal, pixels.directions)
     facing /= _lengths(camera, size_hw).ravel()[pixels.order]
     rgb = _light(model, pixels, normal)
     rgb *= albedo
+    infrared = np.array([0.4, 0.4, 0.2], np.float32) @ albedo
+    infrared *= np.float32(1 - OWN_INFRARED)
     for index, run in pixels.runs:
         glow = np.float32(model.solids[index].surface.glow)
         if glow:
-            rgb[run] += glow * (albedo[run] - rgb[run])
-    infrared = albedo @ np.array([0.4, 0.4, 0.2], np.float32)
-    infrared = 0.35 * infrared + 0.65 * model.arrays.infrared[found.solid.ravel()[pixels.order]]
-    return _unsorted(model, found, pixels, rgb, np.abs(facing), np.asarray(infrared))
+            rgb[:, run] += glow * (albedo[:, run] - rgb[:, run])
+        infrared[run] += np.float32(OWN_INFRARED * model.solids[index].surface.infrared)
+    planes = np.empty((5, len(pixels.order)), np.float32)
+    for plane, values in zip(planes, (*rgb, np.abs(facing), infrared), strict=True):
+        plane[pixels.order] = values
+    image = planes.reshape(5, *size_hw)
+    return Shading(image[:3], image[3], image[4], np.take(model.arrays.temperature_c, found.solid))
 
 
 @lru_cache(maxsize=2)
@@ -120,8 +126,8 @@ def _sorted(found: Trace, pose: Pose, camera: Camera) -> _Runs:
 
 def _surface(
     solid: Solid, index: int, pixels: _Runs, run: slice, normal: Floats, per_metre: np.float32
-) -> NDArray[np.uint8]:
-    """Write the normals of a run and look up its pattern: `(n, 3)` uint8."""
+) -> NDArray[np.uint32]:
+    """Write the normals of a run and look up its pattern: `(n,)` of the atlas."""
     linear = solid.to_unit().astype(np.float32)
     local = linear @ (pixels.points[:, run] - solid.centre_m.astype(np.float32)[:, None])
     if index < FACES:
@@ -151,8 +157,8 @@ def _round_gradient(solid: Solid, local: Floats) -> Floats:
     return np.stack([np.where(end, 0, x), np.where(end, 0, y), np.where(end, np.sign(z), -taper * (1 + taper * z))])
 
 
-def _texels(solid: Solid, local: Floats, axis: NDArray[np.intp], footprint_m: Floats) -> NDArray[np.uint8]:
-    """The pattern of a solid where its pixels see it, at the sharpness that their footprints allow: `(n, 3)` uint8."""
+def _texels(solid: Solid, local: Floats, axis: NDArray[np.intp], footprint_m: Floats) -> NDArray[np.uint32]:
+    """The pattern of a solid where its pixels see it, as sharp as their footprints allow: `(n,)` of the atlas."""
     tile, half = solid.surface.tile_m, solid.half_m.astype(np.float32)
     # Which two of its axes run along and down each of its three pairs of faces.
     along, down = np.where(axis == 0, local[1], local[0]), np.where(axis == 2, local[1], local[2])
@@ -167,12 +173,11 @@ def _texels(solid: Solid, local: Floats, axis: NDArray[np.intp], footprint_m: Fl
     row = solid.surface.pattern * LEVELS + np.minimum(level, LEVELS - 1)
     column = np.floor(u * TILE).astype(np.int32) & (TILE - 1)
     line = np.floor(v * TILE).astype(np.int32) & (TILE - 1)
-    found = np.take(atlas(), (row * TILE + line) * TILE + column)
-    return np.asarray(found.view(np.uint8).reshape(-1, 4)[:, :3])
+    return np.asarray(np.take(atlas(), (row * TILE + line) * TILE + column))
 
 
 def _light(model: Model, pixels: _Runs, normal: Floats) -> Floats:
-    """Light on every pixel's surface, `(N, 3)` linear RGB."""
+    """Light on every pixel's surface, `(3, N)` linear RGB."""
     light = model.scene.light
     towards = light.position_m.astype(np.float32)[:, None] - pixels.points
     square = np.einsum("cn,cn->n", towards, towards)
@@ -191,8 +196,8 @@ def _light(model: Model, pixels: _Runs, normal: Floats) -> Floats:
             open_sky = 1 - model.contact[rows, columns]
             around[run] *= open_sky
             window[run] *= open_sky
-    colours = np.stack([light.lamp, light.window, light.ambient]).astype(np.float32)  # (3 lights, 3 RGB)
-    return np.asarray(np.stack([lamp, window, around]).T @ colours)
+    colours = np.stack([light.lamp, light.window, light.ambient], axis=1).astype(np.float32)  # (3 RGB, 3 lights)
+    return np.asarray(colours @ np.stack([lamp, window, around]))
 
 
 def _corners(size: Floats, face: int, points: Floats) -> Floats:
@@ -205,16 +210,3 @@ def _corners(size: Floats, face: int, points: Floats) -> Floats:
         ]
     )
     return np.asarray(1 - np.float32(0.35) * np.exp(away * np.float32(-1 / CORNER_M)))
-
-
-def _unsorted(model: Model, found: Trace, pixels: _Runs, rgb: Floats, facing: Floats, infrared: Floats) -> Shading:
-    """Everything back in the order of the image."""
-    height, width = found.depth_m.shape
-    image = np.empty((height * width, 3), np.float32)
-    image[pixels.order] = rgb
-    planes = np.empty((2, height * width), np.float32)
-    planes[0, pixels.order], planes[1, pixels.order] = facing, infrared
-    temperature = model.arrays.temperature_c[found.solid]
-    return Shading(
-        image.reshape(height, width, 3), planes[0].reshape(height, width), planes[1].reshape(height, width), temperature
-    )
