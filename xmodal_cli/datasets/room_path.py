@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodal_cli.datasets.room_camera import Pose, look
+from xmodal_cli.datasets.room_pieces import CLASSES
 from xmodal_cli.datasets.room_scene import Scene
 
 FRAME_S = 1 / 15  # from a frame to the next: the Kinect's rate halved, as recorders do that write both images
@@ -19,6 +20,9 @@ FREE_M = 0.35  # kept between the camera and everything
 EYE_M = (1.1, 1.65)
 HALF_VIEW_RAD = np.deg2rad(27)  # what counts as seen: a little within the Kinect's 63 degrees
 SEEN_M = (1.1, 4.2)  # distances at which a thing has a good size in the picture
+# What a thing in view is worth: large pieces stand in fewer rooms and fill the picture sooner than small ones.
+RARE, COMMON = ("bathtub", "bed", "counter", "desk", "sofa", "toilet"), ("lamp", "garbage-bin", "box", "television")
+WORTH = np.array([2.0 if name in RARE else 0.5 if name in COMMON else 1.0 for name in CLASSES])
 WALK_S = (2.0, 3.5)  # a few steps
 SHAKE_RAD, SHAKE_M = 0.012, 0.01  # of a hand
 
@@ -107,8 +111,10 @@ def _view(scene: Scene, random: np.random.Generator) -> View:
         position = np.array([*random.uniform(-half, half), random.uniform(*EYE_M)])
         if _free(scene, position):
             break
-    targets = scene.centres
-    aim = targets[int(random.integers(len(targets)))] if len(targets) else np.zeros(3)
+    aim = np.zeros(3)
+    if len(scene.labels):
+        worth = WORTH[scene.labels]
+        aim = scene.centres[int(random.choice(len(worth), p=worth / worth.sum()))]
     away = aim - position
     pitch = np.arctan2(away[2], np.hypot(away[0], away[1])) * 0.7 + random.normal(-0.04, 0.05)
     yaw = np.arctan2(away[1], away[0]) + random.normal(0, 0.15)
@@ -128,7 +134,7 @@ def _worth(scene: Scene, view: View) -> float:
     turn = np.abs((np.arctan2(away[:, 1], away[:, 0]) - view.yaw_rad + np.pi) % (2 * np.pi) - np.pi)
     good = (turn < HALF_VIEW_RAD) & (distance > SEEN_M[0]) & (distance < SEEN_M[1])
     near = (turn < np.pi / 4) & (distance <= SEEN_M[0])  # fills the picture
-    return float(good.sum() - 1.5 * near.sum())
+    return float(WORTH[scene.labels] @ (good - 1.5 * near))
 
 
 def _apart(first: View, second: View) -> float:
