@@ -150,9 +150,18 @@ def test_raw_depth_is_in_the_steps_of_a_kinect_and_has_holes_at_edges(frames: li
         assert 0.4 < seen.mean() < 1
         assert (np.abs(raw / 1000 - depth) < 4 * step_m + 0.001)[seen].all()
         assert len(np.unique(raw)) < len(np.unique(room_sensor.exact_depth(depth)))
-        edge = np.zeros(SIZE_HW, bool)
-        edge[:, :-2] = depth[:, :-2] - depth[:, 2:] > 0.5  # a near thing begins to the right
-        assert not edge.any() or (~seen)[edge].mean() > (~seen)[~edge].mean()
+
+
+def test_raw_depth_has_a_hole_on_the_left_of_what_stands_before_a_wall(frames: list[RoomFrame]) -> None:
+    depth, camera = np.full(SIZE_HW, 4.0, np.float32), kinect(640, 480)
+    depth[20:50, 40:60] = 1.0
+    ones = np.ones(SIZE_HW, np.float32)
+    bright = replace(frames[0].shading, infrared=ones, facing=ones)
+    hole = room_sensor.raw_depth(depth, bright, camera, np.random.default_rng(0)) == 0
+    wide = int(camera.fx * room_sensor.BASELINE_M * (1 / 1.0 - 1 / 4.0))
+    assert hole[20:50, 40 - wide : 40].all()
+    hole[20:50, 39 - wide : 40] = False
+    assert not hole.any()
 
 
 def test_dark_slanted_and_distant_surfaces_are_not_seen_by_the_depth_sensor(frames: list[RoomFrame]) -> None:

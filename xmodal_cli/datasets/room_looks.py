@@ -20,6 +20,7 @@ Colour = tuple[float, float, float]
 CAMOUFLAGED = 0.15  # share of materials that take the look of the wall
 SHARED = 0.4  # share that take the look of another thing of that material in the room
 GAMMA = 2.2  # colours are drawn as they look on a screen and kept as light
+WARMTH_C = (19.0, 24.0)  # of furniture: sunlit, used or neither
 CLOTHS = ("plain", "weave", "stripes", "checks", "dots", "flowers", "plaid", "zigzag", "carpet")
 
 
@@ -64,7 +65,7 @@ class Looks:
         """Ceramic, mostly white."""
         white = self.random.random() < 0.75
         colour = (self.random.random(), 0.05, self._between(0.75, 0.98)) if white else self._any(0.4, (0.4, 0.9))
-        return replace(self._draw("ceramic", "plain", colour, 0.08, 1.0), temperature_c=18.5)
+        return replace(self._draw("ceramic", "plain", colour, 0.08, 1.0), temperature_c=17.8)
 
     def metal(self) -> Surface:
         """Metal or plastic, grey or black."""
@@ -105,7 +106,7 @@ class Looks:
         chance = self.random.random()
         before = self.seen.setdefault(material, [])
         if camouflage and chance < CAMOUFLAGED:
-            return replace(self.wall, temperature_c=self._between(20.0, 22.0))
+            return replace(self.wall, temperature_c=self._between(*WARMTH_C))
         if before and chance < CAMOUFLAGED + SHARED:
             return before[int(self.random.integers(len(before)))]
         first = linear(*hsv)
@@ -113,7 +114,7 @@ class Looks:
         other = hsv[0] + (self._between(-0.3, 0.3) if material in ("cloth", "plastic") else 0.0)
         second = linear(other, hsv[1], min(1.0, max(0.03, hsv[2] + away)))
         surface = Surface(
-            INDEX[pattern], first, second, tile_m, self._between(20.0, 22.0), 0.0, self._between(0.35, 0.8)
+            INDEX[pattern], first, second, tile_m, self._between(*WARMTH_C), 0.0, self._between(0.35, 0.8)
         )
         before.append(surface)
         return surface
@@ -134,13 +135,13 @@ def room_surfaces(random: np.random.Generator) -> tuple[Surface, Surface, Surfac
     saturation = random.uniform(0.02, 0.38) ** 1.3
     first = linear(hue, saturation, value)
     second = linear(hue + random.uniform(-0.1, 0.1), saturation, value * random.uniform(0.75, 0.92))
-    wall = Surface(INDEX[wall_pattern], first, second, float(random.uniform(0.8, 1.6)), 19.5)
+    wall = Surface(INDEX[wall_pattern], first, second, float(random.uniform(0.8, 1.6)), 18.8)
     floor_pattern = ("planks", "planks", "tiles", "carpet", "carpet", "checks")[int(random.integers(6))]
     wooden = floor_pattern == "planks"
     hue = random.uniform(0.04, 0.11) if wooden else random.random()
     value = random.uniform(0.25, 0.8)
     first = linear(hue, random.uniform(0.3, 0.6) if wooden else random.uniform(0.0, 0.5), value)
     second = linear(hue, random.uniform(0.1, 0.5), value * random.uniform(0.5, 0.85))
-    floor = Surface(INDEX[floor_pattern], first, second, float(random.uniform(0.9, 1.6)), 19.0)
+    floor = Surface(INDEX[floor_pattern], first, second, float(random.uniform(0.9, 1.6)), 18.2)
     ceiling = Surface(INDEX["plain"], linear(hue, 0.03, 0.95), linear(hue, 0.03, 0.88), 1.5, 20.5)
     return wall, floor, ceiling

@@ -13,7 +13,7 @@ from xmodal_cli.datasets.room_trace import Model, Trace
 
 LEAST_SHARE = 0.003  # of the image's pixels that a thing must show: 60 of 160 x 120
 LEAST_VISIBLE = 0.3  # of what a thing would show with nothing before it
-LEAST_INSIDE = 0.3  # of a thing that must lie within the image
+LEAST_INSIDE = 0.25  # of a thing's volume that must lie within the picture
 
 
 def objects_of(found: Trace, model: Model) -> list[dict[str, Any]]:

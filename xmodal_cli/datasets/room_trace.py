@@ -3,7 +3,7 @@
 Each solid is intersected only in the block of pixels that it can be seen in; the nearest wins. Things are drawn one by
 one, so that it is known how many pixels each would have if nothing stood before it.
 
-Shapes: `H x W` pixels, S solids.
+Shapes: `H x W` pixels, S solids, O placed things.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from xmodal_cli.datasets.room_camera import Pose, extents_of, offsets
+from xmodal_cli.datasets.room_camera import NEAREST_M, Pose, extents_of, offsets
 from xmodal_cli.datasets.room_scene import Scene
 from xmodal_cli.datasets.room_solids import BOX, NOTHING, Sight, Solid, SolidArrays, hit, leave_cube, stack
 from xmodal_cli.modalities.geometry import Camera
@@ -26,6 +26,8 @@ Floats: TypeAlias = NDArray[np.float32]
 Extents: TypeAlias = NDArray[np.float64]
 Block: TypeAlias = tuple[slice, slice]
 
+STEPS = (np.arange(5) + 0.5) / 5  # of a box's side: 125 points in it say what share of it is within the picture
+GRID = np.stack(np.meshgrid(STEPS, STEPS, STEPS), axis=-1).reshape(-1, 3)
 CELL_M = 0.04  # of the map of shadows
 
 
@@ -38,6 +40,7 @@ class Model:
         solids: all solids, the room's six faces first (as one solid each).
         arrays: the same as arrays.
         corners: `(S, 8, 3)` float64, of the boxes around them.
+        samples: `(O, K, 3)` float64, points spread through the upright box around each placed thing.
         groups: for each placed thing its label, and the indices of its solids.
         shadow: `(h, w)` float32, how much of the lamp's light does not reach the floor, 0 to 1.
         contact: `(h, w)` float32, how much of the light from everywhere does not.
@@ -47,6 +50,7 @@ class Model:
     solids: Sequence[Solid]
     arrays: SolidArrays
     corners: NDArray[np.float64]
+    samples: NDArray[np.float64]
     groups: Sequence[tuple[int, range]]
     shadow: Floats
     contact: Floats
@@ -61,14 +65,14 @@ class Trace:
         solid: `(H, W)` int32, index of the solid.
         thing: `(H, W)` int32, index of the placed thing; -1 the room itself.
         alone_px: by placed thing, how many pixels it would have with nothing before it.
-        inside: by placed thing, about what share of it lies within the image.
+        inside: `(O,)` by placed thing, about what share of it lies within the picture, hidden or not.
     """
 
     depth_m: Floats
     solid: NDArray[np.int32]
     thing: NDArray[np.int32]
     alone_px: dict[int, int]
-    inside: dict[int, float]
+    inside: Extents
 
 
 def build(scene: Scene) -> Model:
@@ -81,7 +85,13 @@ def build(scene: Scene) -> Model:
         solids += placed.solids
     shadow, contact = _shadows(scene)
     corners = np.stack([solid.corners_m() for solid in solids])
-    return Model(scene, solids, stack(solids), corners, groups, shadow, contact)
+    samples = np.stack([low + GRID * (high - low) for low, high in _around(scene)])
+    return Model(scene, solids, stack(solids), corners, samples, groups, shadow, contact)
+
+
+def _around(scene: Scene) -> list[NDArray[np.float64]]:
+    """The upright box around each placed thing; the room's own boards have none, and are taken as a point."""
+    return [placed.around[0] if len(placed.boxes) else np.zeros((2, 3)) for placed in scene.placed]
 
 
 def trace(model: Model, pose: Pose, camera: Camera, size_hw: tuple[int, int]) -> Trace:
@@ -98,7 +108,7 @@ def trace(model: Model, pose: Pose, camera: Camera, size_hw: tuple[int, int]) ->
     depth, face = leave_cube(model.scene.shell, sight)
     solid, thing = face.astype(np.int32), np.full(size_hw, -1, np.int32)
     extents = extents_of(model.corners, pose, camera)  # (S, 4)
-    alone, inside = {}, {}
+    alone = {}
     for number, (_, members) in enumerate(model.groups):
         own = extents[members.start : members.stop]
         extent = np.concatenate([own[:, :2].min(axis=0), own[:, 2:].max(axis=0)])
@@ -106,12 +116,11 @@ def trace(model: Model, pose: Pose, camera: Camera, size_hw: tuple[int, int]) ->
             continue
         found, which, (rows, columns) = _draw(model, members, extents, sight, size_hw, extent)
         alone[number] = int(np.count_nonzero(found < NOTHING))
-        inside[number] = _share_inside(extent, size_hw)
         nearer = found < depth[rows, columns]
         np.copyto(depth[rows, columns], found, where=nearer)
         np.copyto(solid[rows, columns], which, where=nearer)
         np.copyto(thing[rows, columns], np.int32(number), where=nearer)
-    return Trace(depth, solid, thing, alone, inside)
+    return Trace(depth, solid, thing, alone, _shares_inside(model.samples, pose, camera, size_hw))
 
 
 def _draw(
@@ -173,9 +182,12 @@ def _fill(image: Floats, points_m: NDArray[np.float64]) -> None:
     cv2.fillConvexPoly(image, hull, 1.0)
 
 
-def _share_inside(extent: Extents, size_hw: tuple[int, int]) -> float:
-    """The share of a thing's bounding rectangle that lies within the image."""
-    left, top, right, bottom = extent.tolist()
+def _shares_inside(samples: NDArray[np.float64], pose: Pose, camera: Camera, size_hw: tuple[int, int]) -> Extents:
+    """By thing, the share of its sample points `(O, K, 3)` that lie within the picture."""
+    points = (samples - pose.position_m) @ pose.rotation
     height, width = size_hw
-    seen = max(0.0, min(right, width) - max(left, 0.0)) * max(0.0, min(bottom, height) - max(top, 0.0))
-    return float(seen / max((right - left) * (bottom - top), 1e-6))
+    ahead = np.maximum(points[..., 2], NEAREST_M)
+    u = points[..., 0] / ahead * camera.fx + camera.cx - 0.5
+    v = points[..., 1] / ahead * camera.fy + camera.cy - 0.5
+    seen = (points[..., 2] > NEAREST_M) & (u > 0) & (u < width) & (v > 0) & (v < height)
+    return np.asarray(seen.mean(axis=1))
