@@ -6,7 +6,7 @@ ranges that overlap.
 
 from __future__ import annotations
 
-from xmodal_cli.datasets.room_looks import Looks
+from xmodal_cli.datasets.room_looks import COVERS, UPHOLSTERY, Looks
 from xmodal_cli.datasets.room_patterns import BOOKS
 from xmodal_cli.datasets.room_pieces import (
     Piece,
@@ -24,7 +24,7 @@ from xmodal_cli.datasets.room_pieces import (
 def bed(looks: Looks) -> Piece:
     """A frame, a mattress, a cover over most of it, a headboard."""
     width, depth, height = sizes(looks, (0.95, 1.7), (1.9, 2.1), (0.4, 0.55))
-    wood, sheet, cover = looks.wood(), looks.cloth(), looks.cloth()
+    wood, sheet, cover = looks.wood(), looks.cloth(UPHOLSTERY), looks.cloth(COVERS)
     thick = 0.22
     solids = [
         block(0, 0, 0.06, width, depth, height - thick - 0.06, wood),
@@ -130,8 +130,8 @@ def night_stand(looks: Looks) -> Piece:
 def sofa(looks: Looks) -> Piece:
     """A base, cushions, arms and a back, all of one cloth."""
     width, depth, seat = sizes(looks, (1.3, 2.2), (0.8, 0.95), (0.4, 0.46))
-    cloth = looks.cloth()
-    cushions = cloth if looks.random.random() < 0.7 else looks.cloth()
+    cloth = looks.cloth(UPHOLSTERY)
+    cushions = cloth if looks.random.random() < 0.7 else looks.cloth(UPHOLSTERY)
     arm, back, tall = 0.18, 0.22, float(looks.random.uniform(0.75, 0.95))
     inner, count = width - 2 * arm, 1 + int(width > 1.2) + int(width > 1.8)
     solids = [

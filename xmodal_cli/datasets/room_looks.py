@@ -8,6 +8,7 @@ is cloth on beds, sofas and chairs; what is ceramic is white, or not: such class
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -17,10 +18,12 @@ from xmodal_cli.datasets.room_solids import Surface
 
 Colour = tuple[float, float, float]
 
-CAMOUFLAGED = 0.15  # share of materials that take the look of the wall
-SHARED = 0.4  # share that take the look of another thing of that material in the room
+CAMOUFLAGED = 0.1  # share of materials that take the look of the wall
+SHARED = 0.3  # share that take the look of another thing of that material in the room
 GAMMA = 2.2  # colours are drawn as they look on a screen and kept as light
 WARMTH_C = (19.0, 24.0)  # of furniture: sunlit, used or neither
+UPHOLSTERY = ("plain", "weave", "carpet", "plaid")
+COVERS = ("stripes", "checks", "dots", "flowers", "plaid", "zigzag")
 CLOTHS = ("plain", "weave", "stripes", "checks", "dots", "flowers", "plaid", "zigzag", "carpet")
 
 
@@ -56,10 +59,16 @@ class Looks:
         colour = (self._between(0.03, 0.11), self._between(0.25, 0.7), self._between(0.2, 0.8))
         return self._draw("wood", "grain", colour, 0.28, self._between(0.4, 0.9))
 
-    def cloth(self) -> Surface:
-        """Cloth of any colour and pattern."""
-        pattern = CLOTHS[int(self.random.integers(len(CLOTHS)))]
-        return self._draw("cloth", pattern, self._any(0.8, (0.15, 0.95)), 0.5, self._between(0.2, 0.6))
+    def cloth(self, patterns: Sequence[str] = CLOTHS) -> Surface:
+        """Cloth of any colour and one of some patterns."""
+        pattern = patterns[int(self.random.integers(len(patterns)))]
+        return self._draw(
+            "cloth" if patterns is CLOTHS else "/".join(patterns),
+            pattern,
+            self._any(0.8, (0.15, 0.95)),
+            0.5,
+            self._between(0.2, 0.6),
+        )
 
     def ceramic(self) -> Surface:
         """Ceramic, mostly white."""
@@ -111,7 +120,7 @@ class Looks:
             return before[int(self.random.integers(len(before)))]
         first = linear(*hsv)
         away = contrast if hsv[2] < 0.5 else -contrast
-        other = hsv[0] + (self._between(-0.3, 0.3) if material in ("cloth", "plastic") else 0.0)
+        other = hsv[0] + (self._between(-0.3, 0.3) if pattern in CLOTHS or material == "plastic" else 0.0)
         second = linear(other, hsv[1], min(1.0, max(0.03, hsv[2] + away)))
         surface = Surface(
             INDEX[pattern], first, second, tile_m, self._between(*WARMTH_C), 0.0, self._between(0.35, 0.8)
