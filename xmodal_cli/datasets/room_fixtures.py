@@ -45,10 +45,10 @@ def door(looks: Looks) -> Piece:
     leaf = looks.fronts("panels", wood) if looks.random.random() < 0.6 else wood
     side = 1.0 if looks.random.random() < 0.5 else -1.0
     solids = [
-        block(0, 0.015, 0, width, 0.03, height, leaf),
-        block(-width / 2 - 0.03, 0.01, 0, 0.06, 0.05, height + 0.06, wood),
-        block(width / 2 + 0.03, 0.01, 0, 0.06, 0.05, height + 0.06, wood),
-        block(0, 0.01, height, width, 0.05, 0.06, wood),
+        block(0, 0.023, 0, width, 0.024, height, leaf),
+        block(-width / 2 - 0.03, 0.018, 0, 0.06, 0.034, height + 0.06, wood),
+        block(width / 2 + 0.03, 0.018, 0, 0.06, 0.034, height + 0.06, wood),
+        block(0, 0.018, height, width, 0.034, 0.06, wood),
         ball(side * width * 0.41, -0.03, 1.0, (0.05, 0.03, 0.025), looks.metal()),
     ]
     return Piece("door", solids, width + 0.14, 0.08)

@@ -28,7 +28,7 @@ Floats: TypeAlias = NDArray[np.float32]
 BASELINE_M = 0.075  # Kinect: from projector to infrared camera
 SENSOR_FOCAL_PX = 580.0  # Kinect: its infrared camera, at 640 columns
 SUBPIXEL = 8  # Kinect: disparity steps a pixel
-NOISE_PX = 0.12  # standard deviation of disparity, in pixels of 640 columns (Khoshelham and Elberink: about 0.5 steps)
+NOISE_STEPS = 1.0  # standard deviation of disparity in such steps; Khoshelham and Elberink find half, on good surfaces
 NEAREST_M, FARTHEST_M = 0.5, 8.0  # where the Kinect measures
 WEAKEST = 0.012  # least light returned, infrared * cosine / distance^2 at a metre, that is matched
 SPECKLE = 0.35  # how much the light returned varies from patch to patch
@@ -118,7 +118,7 @@ def raw_depth(depth_m: Floats, shading: Shading, camera: Camera, random: np.rand
     """
     noise = _noise(depth_m.shape, random)
     steps_per = np.float32(SENSOR_FOCAL_PX * BASELINE_M * SUBPIXEL)
-    steps = steps_per / depth_m + noise * np.float32(NOISE_PX * SUBPIXEL * 0.5)
+    steps = steps_per / depth_m + noise * np.float32(NOISE_STEPS)
     measured = np.asarray(steps_per / np.maximum(np.rint(steps), 1), np.float32)
     returned = shading.infrared * shading.facing / (depth_m * depth_m + np.float32(0.3))
     returned *= 1 + np.float32(SPECKLE) * _patches(depth_m.shape, random)
