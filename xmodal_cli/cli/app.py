@@ -147,6 +147,7 @@ def _register() -> None:
 # One module per command, in the order that `xmodal --help` lists them.
 COMMANDS = (
     "prepare",
+    "rooms",
     "proposals",
     "layers",
     "models",
