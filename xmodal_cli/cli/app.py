@@ -38,6 +38,7 @@ xmodal carries supervision from images with labels (RGB) to paired images withou
 
   xmodal layers NAME, xmodal models         what can be teacher and student, and where to transfer
   xmodal predict RUN IMAGE                  boxes in a new image
+  xmodal visualize filters RUN              what was learned, in pictures
   xmodal cache list                         teacher features kept on disk
   xmodal doctor                             what this machine has, and what is missing
 
@@ -65,6 +66,12 @@ prepare_app = typer.Typer(
 )
 cache_app = typer.Typer(
     name="cache", help="Teacher features kept on disk: list them, remove them.", no_args_is_help=True
+)
+
+visualize_app = typer.Typer(
+    name="visualize",
+    help="Look at what was learned: filters, patches, features, detections, curves, a report.",
+    no_args_is_help=True,
 )
 
 
@@ -154,11 +161,24 @@ def _register() -> None:
     import importlib
 
     app.add_typer(prepare_app)
+    app.add_typer(visualize_app)
     for name in COMMANDS:
         importlib.import_module(f"xmodal_cli.cli.{name}")
     app.add_typer(cache_app)
 
 
 # One module per command, in the order that `xmodal --help` lists them.
-COMMANDS = ("prepare", "proposals", "layers", "models", "distill", "finetune", "evaluate", "predict", "cache", "doctor")
+COMMANDS = (
+    "prepare",
+    "proposals",
+    "layers",
+    "models",
+    "distill",
+    "finetune",
+    "evaluate",
+    "predict",
+    "visualize",
+    "cache",
+    "doctor",
+)
 _register()
