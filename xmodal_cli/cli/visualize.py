@@ -46,6 +46,31 @@ def filters_command(run: RunArgument = None, out_: OutOption = None, runs: RunsO
     out.result({**compared.to_dict(), "picture": str(path)}, [figures, str(path)], runs=[opened.path])
 
 
+@command(
+    visualize_app,
+    "curves",
+    path="visualize curves",
+    examples="xmodal visualize curves\nxmodal visualize curves runs/finetune/RUN_A runs/finetune/RUN_B",
+)
+def curves_command(run: RunsArgument = None, out_: OutOption = None, runs: RunsOption = Path(DEFAULT_RUNS)) -> None:
+    """Draw loss, explained variance and mAP of one run or several, finished or not, in one figure."""
+    from xmodal_cli.pictures.curves import draw_curves, last_figures, names_of, read_curves
+    from xmodal_cli.pictures.kept import keep_picture, picture_path
+
+    opened = _several(run, runs, BOTH)
+    found = [read_curves(each) for each in opened]
+    path = keep_picture(picture_path(opened[0], "curves.png", out_), draw_curves(found), out.command)
+    rows = [[name, *last_figures(each)] for name, each in zip(names_of(opened), found, strict=True)]
+    figures = table("last figures", ["run", "steps", "loss", "explained variance", "mAP"], rows)
+    results = {"curves": [each.to_dict() for each in found], "picture": str(path)}
+    out.result(results, [figures, str(path)], runs=[each.path for each in opened])
+
+
+def _several(named: list[Path] | None, runs: Path, commands: tuple[str, ...]) -> list[RunFolder]:
+    """The runs that were named, else the newest finished one."""
+    return [_one(path, runs, commands) for path in named] if named else [_one(None, runs, commands)]
+
+
 def _one(run: Path | None, runs: Path, commands: tuple[str, ...]) -> RunFolder:
     """The run that was named, else the newest finished one."""
     from xmodal_cli.runs.folder import latest, open_run

@@ -85,7 +85,7 @@ def shortened(text: str, width: int, size: int = LABEL) -> str:
 
     Example:
         >>> shortened("a name", 200), shortened("a very long name indeed", 60)
-        ('a name', 'a very …')
+        ('a name', 'a very lo…')
     """
     if text_width(text, size) <= width:
         return text
