@@ -56,7 +56,7 @@ def test_damaged_metrics_are_told_with_their_line(damage: str, tmp_path: Path) -
     run = run_with(tmp_path / "a", {"phase": "train", "step": 1, "loss": 1.0})
     with (run.path / METRICS).open("a") as file:
         file.write(f"{damage}\n")
-    with pytest.raises(DataError, match="Line 2 of .* is damaged"):
+    with pytest.raises(DataError, match=r"Line 2 of .* is damaged"):
         read_curves(run)
 
 
