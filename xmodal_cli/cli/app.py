@@ -38,7 +38,7 @@ xmodal carries supervision from images with labels (RGB) to paired images withou
 
   xmodal layers NAME, xmodal models         what can be teacher and student, and where to transfer
   xmodal predict RUN IMAGE                  boxes in a new image
-  xmodal visualize filters RUN              what was learned, in pictures
+  xmodal visualize report RUN               what was learned, on one page
   xmodal cache list                         teacher features kept on disk
   xmodal doctor                             what this machine has, and what is missing
 

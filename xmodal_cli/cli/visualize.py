@@ -200,6 +200,44 @@ def detections_command(
     out.result(results, [figures, str(path)], runs=[each.path for each in opened], data=prepared.root, split=split)
 
 
+@command(
+    visualize_app,
+    "report",
+    path="visualize report",
+    examples="""
+xmodal visualize report
+xmodal visualize report runs/finetune/RUN_A runs/finetune/RUN_B --paper table1/1C --out compared.html
+""",
+)
+def report_command(
+    run: RunsArgument = None,
+    paper: Annotated[
+        str | None, typer.Option("--paper", help="Show a row of the paper beside scores, e.g. table1/1C.")
+    ] = None,
+    pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="Look at networks, too.")] = True,
+    data: DataOption = None,
+    device: DeviceOption = "auto",
+    out_: OutOption = None,
+    runs: RunsOption = Path(DEFAULT_RUNS),
+) -> None:
+    """Write one self-contained HTML page about a run, or about several compared."""
+    from xmodal_cli.metrics.paper import paper_row
+    from xmodal_cli.pictures.kept import picture_path
+    from xmodal_cli.pictures.report import write_report
+    from xmodal_cli.pictures.run_report import Choice, sections_of
+
+    row = None if paper is None else paper_row(paper)
+    opened = _several(run, runs, BOTH)
+    sections, problems = sections_of(opened, Choice(given_anew(data), row, pictures, device), out.say)
+    title = ", ".join(each.path.name for each in opened)
+    path = picture_path(opened[0], "report.html", out_)
+    write_report(path, title, sections, subtitle="Made by xmodal visualize report.", command=out.command)
+    for problem in problems:
+        out.warn(f"left out: {problem}")
+    results = {"report": str(path), "sections": [each.title for each in sections], "left_out": problems}
+    out.result(results, [str(path)], runs=[each.path for each in opened])
+
+
 def _view(run: RunFolder, data: Path | None, layer: str | None, split: str | None, device: str) -> View:
     """A run's networks, and the data set that was named, else the one that it learned from."""
     from xmodal_cli.cli.progress import TrainingScreen

@@ -163,16 +163,15 @@ def draw_filters(compared: FilterComparison) -> Picture:
     shown = [each for each in (compared.start, compared.now, compared.teacher) if each is not None]
     figures = [
         "",
-        f"moved by {_figure(compared.relative_change)} of its length, "
-        f"correlation to start {_figure(compared.correlation_to_start)}",
-        "" if compared.teacher is None else f"correlation to now {_figure(compared.correlation_to_teacher)}",
+        f"relative change {_figure(compared.relative_change)}, correlation {_figure(compared.correlation_to_start)}",
+        "" if compared.teacher is None else f"correlation to the run's {_figure(compared.correlation_to_teacher)}",
     ]
     columns = [_column(each, line) for each, line in zip(shown, figures, strict=False)]
     return canvas.framed(canvas.beside(columns, gap=24))
 
 
 def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
+    return "–" if value is None else f"{value:.3f}"
 
 
 def _column(filters: Filters, line: str) -> Picture:
