@@ -50,7 +50,7 @@ def test_any_number_of_channels_is_drawn(channels: int, mosaics: int) -> None:
     filters = filters_of(build("squeezenet1_0", in_channels=channels), "it", "thermal")
     assert filters.weights.shape == (96, channels, 7, 7)
     picture = draw_filters(FilterComparison("conv1", filters, filters))
-    one = mosaic(filters.weights[:, :1])
+    one = mosaic(stretch(filters.weights)[:, :1])
     assert one.shape[0] * mosaics < picture.shape[0] < (one.shape[0] + 40) * mosaics + 100
     assert (picture[..., 0] != picture[..., 1]).any() == (channels == 3)  # colour only where there are three
 
