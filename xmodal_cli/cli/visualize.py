@@ -152,7 +152,7 @@ def features_command(
     examples="""
 xmodal visualize detections runs/finetune/latest
 xmodal visualize detections runs/finetune/RGB_RUN runs/finetune/HHA_RUN --count 6
-xmodal visualize detections --detections runs/evaluate/latest/detections.json --data data/nyud2 --out found.png
+xmodal visualize detections --detections runs/evaluate/NAME/detections.json --data data/nyud2 --out found.png
 """,
 )
 def detections_command(

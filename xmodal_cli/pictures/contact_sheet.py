@@ -118,7 +118,9 @@ def draw_boxes(picture: Picture, objects: Annotations, classes: Sequence[str], s
         x1, y1, x2, y2 = (round(float(edge) * scale) for edge in box)
         colour = COLOURS[int(label) % len(COLOURS)]
         cv2.rectangle(picture, (x1, y1), (x2 - 1, y2 - 1), colour, 1)
-        canvas.write(picture, classes[int(label)], (x1 + 3, y1 + 11), size=SMALL, colour=colour, bold=True)
+        for offset, ink in ((1, canvas.INK), (0, colour)):  # a shadow, so that letters are seen on anything
+            at_xy = x1 + 3 + offset, y1 + 11 + offset
+            canvas.write(picture, classes[int(label)], at_xy, size=SMALL, colour=ink, bold=True)
 
 
 def _cell(data: PreparedData, modality: str, identifier: str, objects: Annotations | None) -> Picture:

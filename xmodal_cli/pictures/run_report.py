@@ -130,8 +130,8 @@ def _overview(runs: Sequence[RunFolder], names: Sequence[str]) -> Table:
 
 def _data_line(card: Mapping[str, Any]) -> str:
     data = card.get("data", {})
-    count = data.get("pairs", data.get("images"))
-    return f"{data['name']}, split {data['split']}, {count} images" if data else ""
+    count = f"{data['pairs']} pairs" if "pairs" in data else f"{data.get('images')} images"
+    return f"{data['name']}, split {data['split']}, {count}" if data else ""
 
 
 def _rounded(value: object) -> object:
