@@ -36,6 +36,7 @@ xmodal carries supervision from images with labels (RGB) to paired images withou
 
   xmodal layers NAME, xmodal models         what can be teacher and student, and where to transfer
   xmodal predict RUN IMAGE                  boxes in a new image
+  xmodal visualize report RUN               what was learned, on one page
   xmodal cache list                         teacher features kept on disk
   xmodal doctor                             what this machine has, and what is missing
 
@@ -63,6 +64,12 @@ prepare_app = typer.Typer(
 )
 cache_app = typer.Typer(
     name="cache", help="Teacher features kept on disk: list them, remove them.", no_args_is_help=True
+)
+
+visualize_app = typer.Typer(
+    name="visualize",
+    help="Look at what was learned: filters, patches, features, detections, curves, a report.",
+    no_args_is_help=True,
 )
 
 
@@ -139,6 +146,7 @@ def _register() -> None:
     import importlib
 
     app.add_typer(prepare_app)
+    app.add_typer(visualize_app)
     for name in COMMANDS:
         importlib.import_module(f"xmodal_cli.cli.{name}")
     app.add_typer(cache_app)
@@ -156,6 +164,7 @@ COMMANDS = (
     "evaluate",
     "predict",
     "reproduce",
+    "visualize",
     "cache",
     "doctor",
 )
