@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from xmodal_cli.data.check import check
 from xmodal_cli.data.manifest import read_manifest
 from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.datasets.room_camera import Pose, flow_between, rays
-from xmodal_cli.datasets.rooms import ALL_MODALITIES, RoomsReport, RoomsSettings, prepare_rooms
+from xmodal_cli.datasets.rooms import ALL_MODALITIES, RoomsReport, RoomsSettings, prepare_rooms, rooms_are_there
 from xmodal_cli.errors import SettingsError
 from xmodal_cli.modalities import Frame, encode_frame, flow
 from xmodal_cli.modalities.depth import fill_holes
@@ -66,6 +67,25 @@ def test_splits_share_no_scene(rooms: PreparedData) -> None:
     scenes = {split: {rooms.scene(name) for name in rooms.ids(split)} for split in rooms.splits}
     assert (len(scenes["train"]), len(scenes["val"])) == (3, 1)
     assert not scenes["train"] & scenes["val"]
+
+
+def test_splits_of_given_sizes_hold_whole_rooms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["prepare", "rooms", "--out", str(tmp_path / "data"), "--size", "96x72", "--frames-per-scene", "2"]
+    words += ["--modality", "depth", "--split", "few=1", "--split", "val=2"]
+    assert run(words) == 0
+    data = PreparedData.open(tmp_path / "data")
+    assert {split: len(data.ids(split)) for split in data.splits} == {"few": 2, "val": 4}
+    assert len({name.split("/")[0] for name in data.ids("val")}) == 2
+    assert all(objects.labelled for objects in data.annotations("few+val").values())
+    settings = RoomsSettings(tmp_path / "data", 3, 2, (72, 96), splits={"few": 1, "val": 2}, modalities=("depth",))
+    assert rooms_are_there(settings)
+    assert not rooms_are_there(replace(settings, splits={"few": 2, "val": 1}))
+    capsys.readouterr()
+    for wrong in (["--split", "val"], ["--split", "val=0"], ["--split", "a=1", "--split", "a=1"]):
+        assert run(["prepare", "rooms", "--out", str(tmp_path / "other"), *wrong]) == 2
+    assert run([*words, "--scenes", "5"]) == 2
+    assert run(["prepare", "rooms", "--out", str(tmp_path / "other")]) == 2
+    assert "--scenes" in capsys.readouterr().err
 
 
 def test_boxes_are_tight_around_masks_that_show_enough_of_their_things(rooms: PreparedData) -> None:

@@ -12,7 +12,7 @@ import io
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,7 @@ class RoomsSettings:
         size_hw: of all images, pixels.
         seed: of everything.
         val_fraction: share of the frames, by room, that becomes the split val; 0 for none.
+        splits: rooms of each split by its name, in the order of the rooms; `scenes` is their sum, and no share counts.
         modalities: what to make beside rgb; empty for all.
         overwrite: make a data set anew that is there with other settings.
         workers: processes; None decides.
@@ -85,6 +86,7 @@ class RoomsSettings:
     size_hw: tuple[int, int] = (240, 320)
     seed: int = 0
     val_fraction: float = 0.2
+    splits: Mapping[str, int] = field(default_factory=dict)
     modalities: tuple[str, ...] = ()
     overwrite: bool = False
     workers: int | None = None
@@ -191,6 +193,17 @@ def prepare_rooms(settings: RoomsSettings, progress: Progress | None = None) -> 
     return _report(settings, recipe, splits, _counted(made), files_now, holes, workers, start, made)
 
 
+def rooms_are_there(settings: RoomsSettings) -> bool:
+    """Whether `prepare_rooms` would find everything finished.
+
+    Raises:
+        SettingsError: as `prepare_rooms`.
+    """
+    check_settings(settings)
+    old = _existing(settings)
+    return old is not None and _is_whole(old, _recipe(settings, old), choose_splits(settings))
+
+
 def check_settings(settings: RoomsSettings) -> None:
     """Check the options; all problems are reported at once.
 
@@ -205,6 +218,9 @@ def check_settings(settings: RoomsSettings) -> None:
         problems.append(f"--frames-per-scene is 1 to 1000; found {settings.frames_per_scene}.")
     if min(settings.size_hw) < SMALLEST_SIDE_PX or max(settings.size_hw) > LARGEST_SIDE_PX:
         problems.append(f"--size is {SMALLEST_SIDE_PX} to {LARGEST_SIDE_PX} pixels a side; found {width}x{height}.")
+    if settings.splits and (min(settings.splits.values()) < 1 or sum(settings.splits.values()) != settings.scenes):
+        found = ", ".join(f"{split} {count}" for split, count in settings.splits.items())
+        problems.append(f"--split counts are above 0 and add up to the {settings.scenes} rooms; found {found}.")
     if settings.seed < 0:
         problems.append(f"--seed is 0 or above; found {settings.seed}.")
     if not 0 <= settings.val_fraction < 1:
@@ -226,6 +242,12 @@ def choose_splits(settings: RoomsSettings) -> dict[str, list[str]]:
         {'train': 8, 'val': 2}
     """
     scenes = _scenes(settings)
+    if settings.splits:
+        rooms = [name for name, count in settings.splits.items() for _ in range(count)]
+        return {
+            split: sorted(each for each, scene in scenes.items() if rooms[int(scene.rpartition("_")[2])] == split)
+            for split in settings.splits
+        }
     if settings.val_fraction == 0 or settings.scenes == 1:
         return {TRAIN: sorted(scenes)}
     train, val = divide(scenes, settings.val_fraction, scenes)
@@ -371,7 +393,7 @@ def _provenance(
     made = {name: about | (figures if name in sensed else {}) for name in (RGB, *recipe.modalities)}
     return {
         "modalities": before | made,
-        "splits": {"by": "rooms", "val_fraction": settings.val_fraction},
+        "splits": {"by": "rooms", "val_fraction": settings.val_fraction, "rooms": dict(settings.splits)},
         "left_out": {},
     }
 
