@@ -22,6 +22,8 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MAP = """\
 xmodal carries supervision from images with labels (RGB) to paired images without (depth, HHA, thermal, ...).
 
+  xmodal demo                               the whole idea in minutes, on built-in rooms: no data, no network, no GPU
+
   1  xmodal prepare folder --rgb DIR --target DIR --modality disparity --depth-unit 0.001 --out DATA
                                             pairs of images -> a prepared data set
   2  xmodal prepare check DATA              look at it before you train on it
@@ -154,6 +156,7 @@ def _register() -> None:
 
 # One module per command, in the order that `xmodal --help` lists them.
 COMMANDS = (
+    "demo",
     "prepare",
     "rooms",
     "proposals",
