@@ -45,6 +45,7 @@ def test_json_gives_geometry_at_the_asked_size(capsys: Capture) -> None:
         "first_centre": 10.0,
         "grid_hw": [27, 35],
         "whole_image": False,
+        "field": 163.0,
     }
 
 

@@ -69,6 +69,7 @@ def test_check_exits_3_and_lists_every_error(rig, tmp_path, capsys):
     [
         (["--modality", "hha"], 2, "--camera"),
         (["--modality", "deph"], 2, "'depth'"),
+        (["--modality", "flow"], 2, "prepare rooms"),
         (["--annotations", "val.json"], 2, "NAME=FILE"),
         (["--camera", "1,2"], 2, "fx,fy,cx,cy"),
         (["--workers", "many"], 2, "--workers"),

@@ -12,6 +12,7 @@ HEAVY = ("torch", "timm", "torchvision", "cv2", "scipy", "safetensors")
 MOST_CPU_S = 0.3
 MOST_LIBRARIES = 3.0
 RUNS = 3  # the best counts: other programs make a machine slower, none makes it faster
+WITHOUT_EXAMPLES = ("bare", "help", "version", "cache", "doctor", "visualize")
 PROGRAM = """
 import sys
 sys.argv = ["xmodal", *sys.argv[1:]]
@@ -32,6 +33,8 @@ COMMANDS = {
     "predict": ["predict", "--help"],
     "prepare": ["prepare", "folder", "--help"],
     "prepare proposals": ["prepare", "proposals", "--help"],
+    "visualize": ["visualize", "--help"],
+    "visualize report": ["visualize", "report", "--help"],
     "cache": ["cache", "--help"],
     "doctor": ["doctor", "--help"],
 }
@@ -69,7 +72,9 @@ def test_bare_command_maps_the_way_from_images_to_figures() -> None:
     assert [word for word in ("prepare folder", "prepare check", "distill", "evaluate") if word not in shown] == []
 
 
-@pytest.mark.parametrize("name", ["distill", "evaluate", "finetune", "predict", "prepare", "prepare proposals"])
+@pytest.mark.parametrize(
+    "name", ["distill", "evaluate", "finetune", "predict", "prepare", "prepare proposals", "visualize report"]
+)
 def test_help_ends_with_examples(name: str) -> None:
     shown = subprocess.run(
         [sys.executable, "-m", "xmodal_cli", *COMMANDS[name]], capture_output=True, text=True, check=True

@@ -40,8 +40,9 @@ from xmodal_cli.detect.samples import collate
 from xmodal_cli.detect.settings import FinetuneSettings
 from xmodal_cli.errors import DataError, SettingsError
 from xmodal_cli.models.backbones import build as build_backbone
-from xmodal_cli.models.detector import OWN, fold_statistics
+from xmodal_cli.models.detector import fold_statistics
 from xmodal_cli.models.layers import Tapped
+from xmodal_cli.models.weights import ROI_HEAD
 from xmodal_cli.runs.fit import fit
 from xmodal_cli.runs.folder import RunFolder, open_run
 from xmodal_cli.runs.session import NOBODY, Watchers
@@ -91,7 +92,7 @@ def test_detector_loads_into_the_plain_model_with_only_the_cards_keys_missing(ru
     report = torchvision.models.squeezenet1_1().load_state_dict(detector(run), strict=False)
     assert set(report.missing_keys) == set(card_of(run)["branches"][0]["missing_keys"])
     assert report.unexpected_keys
-    assert all(key.startswith(OWN) for key in report.unexpected_keys)
+    assert all(key.startswith(ROI_HEAD) for key in report.unexpected_keys)
 
 
 def test_card_says_what_is_needed_to_use_the_detector(run: Path, data: PreparedData) -> None:
@@ -176,11 +177,17 @@ def test_finetuning_begins_with_the_students_own_tensors(data: PreparedData, tra
 def test_finetuning_begins_with_another_detectors_trunk(data: PreparedData, run: Path) -> None:
     plan = build(settings(data, init=str(run), backbone=None, seed=5))
     begun, saved = plan.detectors[0].saved_state(), detector(run)
-    shared = [name for name in saved if not name.startswith(OWN)]
+    shared = [name for name in saved if not name.startswith(ROI_HEAD)]
     assert shared
     assert all(torch.equal(begun[name], saved[name]) for name in shared)
-    assert not torch.equal(begun[f"{OWN}cls_score.weight"], saved[f"{OWN}cls_score.weight"])
+    assert not torch.equal(begun[f"{ROI_HEAD}cls_score.weight"], saved[f"{ROI_HEAD}cls_score.weight"])
     assert plan.detectors[0].freeze_norms
+
+
+def test_network_of_a_detector_is_copied_to_another_modality_through_its_file(data: PreparedData, run: Path) -> None:
+    plan = build(settings(data, init=str(run / "detector.safetensors"), modality="rgb"))
+    begun, saved = plan.detectors[0].saved_state(), detector(run)
+    assert all(torch.equal(begun[name], tensor) for name, tensor in saved.items() if not name.startswith(ROI_HEAD))
 
 
 def test_file_of_imagenet_weights_fills_the_trunk(data: PreparedData, tmp_path: Path) -> None:
@@ -286,7 +293,7 @@ def test_joint_training_saves_two_branches_and_both_learn(
     for number, file in enumerate(("detector.safetensors", "detector-2.safetensors")):
         saved = detector(joint, file)
         before = begun[number].saved_state()
-        for name in ("features.4.expand1x1.weight", f"{OWN}cls_score.weight", f"{OWN}bbox_pred.weight"):
+        for name in ("features.4.expand1x1.weight", f"{ROI_HEAD}cls_score.weight", f"{ROI_HEAD}bbox_pred.weight"):
             assert not torch.equal(saved[name], before[name]), f"{file} {name}"
     trained = load_trained(open_run(joint))
     assert [branch.modality for branch in trained.branches] == ["rgb", "disparity"]

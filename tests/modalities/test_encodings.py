@@ -19,12 +19,15 @@ from xmodal_cli.modalities import MODALITIES, Frame, encode_frame, gray, hha, mo
 DEPTH_M = floor_and_wall(20, 5, 1.3, 2.5).depth_m
 RGB = np.random.default_rng(0).integers(0, 256, (*DEPTH_M.shape, 3), dtype=np.uint8)
 RAW = np.random.default_rng(0).integers(17000, 20000, DEPTH_M.shape, dtype=np.uint16)
+FLOW_PX = np.random.default_rng(0).normal(0, 4, (*DEPTH_M.shape, 2)).astype(np.float32)
 FRAMES = {
     "hha": Frame(DEPTH_M, camera=SMALL_CAMERA, missing=DEPTH_M > 2.4),
     "disparity": Frame(DEPTH_M),
     "depth": Frame(DEPTH_M),
     "thermal": Frame(RAW, range=(18000.0, 19000.0)),
     "gray": Frame(RGB),
+    "flow": Frame(FLOW_PX),
+    "flow_kitti": Frame(FLOW_PX, missing=FLOW_PX[..., 0] > 5),
 }
 
 

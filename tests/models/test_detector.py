@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from xmodal_cli.detect.branches import branch_card, save_branch
 from xmodal_cli.errors import DataError
 from xmodal_cli.models.backbones import Backbone, build, skeleton
-from xmodal_cli.models.detector import OWN, Detector, FusedDetector, RegionOutputs, fold_statistics, fuse
+from xmodal_cli.models.detector import Detector, FusedDetector, RegionOutputs, fold_statistics, fuse
 from xmodal_cli.models.detector_shape import DetectorShape, assemble, detection_layer, has_own_head, own_widths_and_size
 from xmodal_cli.models.layers import Tapped, missing_keys
 from xmodal_cli.models.regions import RegionPool
+from xmodal_cli.models.weights import ROI_HEAD
 from xmodal_cli.runs.folder import RunFolder
 
 CLASSES = 3
@@ -138,9 +139,9 @@ def test_saved_detector_loads_into_the_plain_network(
     plain = torchvision.models.alexnet()
     report = plain.load_state_dict(state, strict=False)
     assert set(report.missing_keys) == set(card["missing_keys"]) == {"classifier.6.weight", "classifier.6.bias"}
-    assert {key for key in report.unexpected_keys if not key.startswith(OWN)} == set()
-    assert {key for key in state if key.startswith(OWN)} == {
-        f"{OWN}{part}.{kind}" for part in ("cls_score", "bbox_pred") for kind in ("weight", "bias")
+    assert {key for key in report.unexpected_keys if not key.startswith(ROI_HEAD)} == set()
+    assert {key for key in state if key.startswith(ROI_HEAD)} == {
+        f"{ROI_HEAD}{part}.{kind}" for part in ("cls_score", "bbox_pred") for kind in ("weight", "bias")
     }
     assert torch.equal(plain.classifier[1].weight, detector.head.linear[0].weight)
 
@@ -150,7 +151,7 @@ def test_new_head_stands_under_a_prefix_of_its_own() -> None:
     plain = set(torchvision.models.squeezenet1_1().state_dict())
     state = detector.saved_state()
     assert {key for key in state if key not in plain} == {
-        f"{OWN}{part}.{kind}"
+        f"{ROI_HEAD}{part}.{kind}"
         for part in ("fc6", "fc7", "reduction", "cls_score", "bbox_pred")
         for kind in ("weight", "bias")
     }
@@ -170,9 +171,9 @@ def test_file_that_does_not_fit_leaves_the_detector_untouched() -> None:
     before = {key: value.clone() for key, value in detector.saved_state().items()}
     state = {key: value + 1 for key, value in before.items()}
     for wrong in (
-        {**state, f"{OWN}extra": torch.zeros(1)},
+        {**state, f"{ROI_HEAD}extra": torch.zeros(1)},
         {key: value for key, value in state.items() if "fc6" not in key},
-        {**state, f"{OWN}cls_score.bias": torch.zeros(9)},
+        {**state, f"{ROI_HEAD}cls_score.bias": torch.zeros(9)},
     ):
         with pytest.raises(DataError, match=r"x\.safetensors"):
             detector.load_saved(wrong, "x.safetensors")
@@ -201,7 +202,7 @@ def test_random_start_comes_from_the_seed_and_leaves_the_callers_random_state_al
     one, other, third = (assemble(backbone, shape_of(), CLASSES, seed).saved_state() for seed in (3, 3, 4))
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(one[key], other[key]) for key in one)
-    assert not torch.equal(one[f"{OWN}fc6.weight"], third[f"{OWN}fc6.weight"])
+    assert not torch.equal(one[f"{ROI_HEAD}fc6.weight"], third[f"{ROI_HEAD}fc6.weight"])
 
 
 def test_fusion_of_a_detector_with_itself_is_the_detector() -> None:

@@ -32,11 +32,17 @@ def evened(network: nn.Module) -> nn.Module:
             part.weight.data.zero_()
         if path.endswith("downsample.reduction"):  # Swin joins four patches: equal weights for each
             part.weight.data = part.weight.data.unflatten(1, (4, -1)).mean(1).repeat(1, 4)
+    return with_mean_pools(even)
+
+
+def with_mean_pools(network: nn.Module) -> nn.Module:
+    """The network itself, its max pools replaced by means over the same windows."""
+    for path, part in list(network.named_modules()):
         if isinstance(part, nn.MaxPool2d):
             mean = nn.AvgPool2d(part.kernel_size, part.stride, part.padding, part.ceil_mode, count_include_pad=False)
             parent, _, child = path.rpartition(".")
-            setattr(even.get_submodule(parent), child, mean)
-    return even
+            setattr(network.get_submodule(parent), child, mean)
+    return network
 
 
 def even_kernel(part: nn.Conv2d) -> Tensor:
@@ -160,3 +166,29 @@ def test_unusual_operations_move_cells_as_their_gradients_do() -> None:
             centres[i] / 2 + centres[i + 1] / 2 for centres, i in zip(told.centres(), (row, column), strict=True)
         ]
         assert [rows, columns] == pytest.approx(expected, abs=TOLERANCE_PX), name
+
+
+FIELDS = (("squeezenet1_1", "features.5"), ("resnet18", "layer2"), ("alexnet", "features.5"))
+
+
+@pytest.mark.parametrize(("kind", "layer"), FIELDS)
+def test_field_is_what_a_cell_sees(kind: str, layer: str) -> None:
+    """With weights that let everything through, the gradient of a cell reaches to the edges of its field."""
+    backbone = build(kind)
+    for part in backbone.module.modules():
+        if isinstance(part, nn.Conv2d):
+            part.weight.data.fill_(1 / part.weight[0].numel())
+            if part.bias is not None:
+                part.bias.data.zero_()
+        if isinstance(part, nn.BatchNorm2d):
+            part.weight.data.fill_(1)  # timm starts the last one of a block at zero
+    backbone.module = with_mean_pools(backbone.module)
+    image = torch.full((1, 3, *IMAGE_HW), 0.5, requires_grad=True)
+    maps, told = Tapped(backbone, [layer]).eval()(image)[layer], grid(backbone, layer, IMAGE_HW)
+    row, column = (size // 2 for size in told.size_hw)
+    (gradient,) = torch.autograd.grad(maps[0, :, row, column].sum(), image)
+    seen = gradient[0].abs().sum(0).nonzero()
+    (top, left), (bottom, right) = seen.min(0).values.tolist(), seen.max(0).values.tolist()
+    assert (bottom - top + 1, right - left + 1) == told.field_hw
+    rows, columns = told.centres()
+    assert ((top + bottom) / 2, (left + right) / 2) == (rows[row], columns[column])

@@ -10,17 +10,9 @@ from numpy.typing import NDArray
 from xmodal_cli.data.images import read_rgb
 from xmodal_cli.detect.propose import SplitRecall
 from xmodal_cli.metrics.recall import measure_grid, measure_recall
-from xmodal_cli.pictures.recall_curves import (
-    BLUE,
-    BOTTOM,
-    ORANGE,
-    PANEL_HEIGHT,
-    PANEL_WIDTH,
-    RIGHT,
-    TOP,
-    draw_recall_curves,
-    write_recall_curves,
-)
+from xmodal_cli.pictures.axes import BOTTOM, PANEL_HEIGHT, PANEL_WIDTH, RIGHT, TOP
+from xmodal_cli.pictures.canvas import BLUE, ORANGE
+from xmodal_cli.pictures.recall_curves import draw_recall_curves, write_recall_curves
 
 OBJECTS = np.array([[4, 4, 40, 30], [10, 20, 50, 60]], np.float32)
 

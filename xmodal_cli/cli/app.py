@@ -22,6 +22,8 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MAP = """\
 xmodal carries supervision from images with labels (RGB) to paired images without (depth, HHA, thermal, ...).
 
+  xmodal demo                               the whole idea in minutes, on built-in rooms: no data, no network, no GPU
+
   1  xmodal prepare folder --rgb DIR --target DIR --modality disparity --depth-unit 0.001 --out DATA
                                             pairs of images -> a prepared data set
   2  xmodal prepare check DATA              look at it before you train on it
@@ -36,6 +38,7 @@ xmodal carries supervision from images with labels (RGB) to paired images withou
 
   xmodal layers NAME, xmodal models         what can be teacher and student, and where to transfer
   xmodal predict RUN IMAGE                  boxes in a new image
+  xmodal visualize report RUN               what was learned, on one page
   xmodal cache list                         teacher features kept on disk
   xmodal doctor                             what this machine has, and what is missing
 
@@ -63,6 +66,12 @@ prepare_app = typer.Typer(
 )
 cache_app = typer.Typer(
     name="cache", help="Teacher features kept on disk: list them, remove them.", no_args_is_help=True
+)
+
+visualize_app = typer.Typer(
+    name="visualize",
+    help="Look at what was learned: filters, patches, features, detections, curves, a report.",
+    no_args_is_help=True,
 )
 
 
@@ -139,6 +148,7 @@ def _register() -> None:
     import importlib
 
     app.add_typer(prepare_app)
+    app.add_typer(visualize_app)
     for name in COMMANDS:
         importlib.import_module(f"xmodal_cli.cli.{name}")
     app.add_typer(cache_app)
@@ -146,7 +156,9 @@ def _register() -> None:
 
 # One module per command, in the order that `xmodal --help` lists them.
 COMMANDS = (
+    "demo",
     "prepare",
+    "rooms",
     "proposals",
     "layers",
     "models",
@@ -155,6 +167,7 @@ COMMANDS = (
     "evaluate",
     "predict",
     "reproduce",
+    "visualize",
     "cache",
     "doctor",
 )

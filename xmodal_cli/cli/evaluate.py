@@ -218,12 +218,11 @@ def _earlier(path: Path | None, split: str, metric: str | None) -> Earlier | Non
 
 def _paper_row(name: str | None) -> dict[str, float]:
     """A row of the paper's tables as `{class: AP, "mean": mAP}`."""
-    from xmodal_cli.metrics.paper import paper_table
+    from xmodal_cli.metrics.paper import paper_row
 
     if name is None:
         return {}
-    number, _, row = name.partition("/")
-    found = paper_table(number)[row]
+    found = paper_row(name)
     return {**found.ap, **({} if found.mAP is None else {"mean": found.mAP})}
 
 

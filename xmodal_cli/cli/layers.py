@@ -45,7 +45,7 @@ def layers_command(
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every layer, not only the readable choice.")] = False,
 ) -> None:
-    """List a network's layers: channels, pixels per cell, centre of the first cell, grid; partners in a teacher."""
+    """List a network's layers: channels, stride, centre of the first cell, grid, receptive field; partners."""
     from xmodal_cli.models.backbones import skeleton
     from xmodal_cli.models.layers import default_layer, layers
     from xmodal_cli.models.partners import partners
@@ -63,7 +63,8 @@ def layers_command(
         "default": default,
         "layers": [layer.to_dict() for layer in found],
     }
-    columns, rows = ["layer", "channels", "stride", "first centre", "grid"], [_row(layer, default) for layer in found]
+    columns = ["layer", "channels", "stride", "first centre", "grid", "field"]
+    rows = [_row(layer, default) for layer in found]
     if teacher:
         results["teacher"] = teacher
         for entry, layer, row in zip(results["layers"], found, rows, strict=True):
@@ -100,6 +101,7 @@ def _row(layer: Layer, default: str) -> list[str]:
         WHOLE if layer.whole_image else _number(layer.stride),
         WHOLE if layer.whole_image else _number(layer.first_centre),
         f"{rows}x{columns}",
+        WHOLE if layer.whole_image else _number(layer.field),
     ]
 
 

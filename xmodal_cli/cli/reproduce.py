@@ -25,7 +25,7 @@ xmodal reproduce table1 --data data/nyud2 --dry-run
 xmodal reproduce table1 --data data/nyud2 --row 1B --row 1C --seed 0 --seed 1 --seed 2
 xmodal reproduce table4 --data data/nyud2 --set distill.epochs=15 --set finetune.iterations=2000
 xmodal reproduce table1 --data data/nyud2 --preset paper --backbone caffenet --weights caffenet.safetensors
-Then: xmodal evaluate runs/finetune/1C-0 --split val
+Then: xmodal visualize report runs/finetune/1B-0 runs/finetune/1C-0
 """
 NETWORKS, WORK = "Networks", "Work"
 

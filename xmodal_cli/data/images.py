@@ -35,6 +35,12 @@ JPEG_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
 # Run lengths instead of a full search: on HHA of NYU Depth 40 % less time and 14 % smaller files than zlib level 3.
 # The strategy comes last: OpenCV resets it when it reads the level.
 PNG_OPTIONS = (cv2.IMWRITE_PNG_COMPRESSION, 3, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
+# Each row as its difference from the row above. Older OpenCV cannot be told, and tries all filters.
+FAST_PNG_OPTIONS = (
+    *((cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP) if hasattr(cv2, "IMWRITE_PNG_FILTER") else ()),
+    *PNG_OPTIONS,
+)
+JPEG_QUALITY = 95  # of colour images that are made here: no blocks to be learnt
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
@@ -132,11 +138,12 @@ def write_png(path: Path, image: NDArray[Any]) -> None:
     files.write_bytes(path, encode_png(image))
 
 
-def encode_png(image: NDArray[Any]) -> bytes:
+def encode_png(image: NDArray[Any], *, fast: bool = False) -> bytes:
     """The bytes of a PNG file that holds an image.
 
     Args:
         image: `(H, W)`, `(H, W, 1)` or `(H, W, 3)` RGB, uint8 or uint16.
+        fast: one filter for all rows instead of the best for each: half the time, files about a fifth larger.
 
     Example:
         >>> decode_raw(encode_png(np.full((2, 3), 40000, np.uint16)), Path("a.png")).max()
@@ -144,11 +151,35 @@ def encode_png(image: NDArray[Any]) -> bytes:
     """
     if image.dtype not in (np.uint8, np.uint16) or image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,)):
         raise ValueError(f"A PNG holds (H, W) or (H, W, 3) of uint8 or uint16; found {describe(image)}.")
-    stored = image[:, :, ::-1] if image.shape[2:] == (3,) else image  # OpenCV wants B, G, R
-    done, encoded = cv2.imencode(".png", np.ascontiguousarray(stored), PNG_OPTIONS)
+    done, encoded = cv2.imencode(".png", _to_bgr(image), FAST_PNG_OPTIONS if fast else PNG_OPTIONS)
     if not done:
         raise ValueError(f"OpenCV could not encode {describe(image)} as PNG.")
     return bytes(encoded.tobytes())
+
+
+def encode_jpeg(image_rgb: NDArray[np.uint8], quality: int = JPEG_QUALITY) -> bytes:
+    """The bytes of a JPEG file that shows a colour image.
+
+    Args:
+        image_rgb: `(H, W, 3)` uint8, R, G, B.
+        quality: 1 to 100.
+
+    Example:
+        >>> decode_rgb(encode_jpeg(np.full((8, 8, 3), 200, np.uint8)), Path("a.jpg"))[0, 0].tolist()
+        [200, 200, 200]
+    """
+    if image_rgb.dtype != np.uint8 or image_rgb.ndim != 3 or image_rgb.shape[2] != 3:
+        raise ValueError(f"A JPEG holds (H, W, 3) of uint8; found {describe(image_rgb)}.")
+    done, encoded = cv2.imencode(".jpg", _to_bgr(image_rgb), (cv2.IMWRITE_JPEG_QUALITY, quality))
+    if not done:
+        raise ValueError(f"OpenCV could not encode {describe(image_rgb)} as JPEG.")
+    return bytes(encoded.tobytes())
+
+
+def _to_bgr(image: NDArray[Any]) -> NDArray[Any]:
+    """An image as OpenCV wants it: contiguous, and B, G, R where it has three channels."""
+    whole = np.ascontiguousarray(image)
+    return np.asarray(cv2.cvtColor(whole, cv2.COLOR_RGB2BGR)) if whole.shape[2:] == (3,) else whole
 
 
 def is_complete(content: bytes) -> bool:

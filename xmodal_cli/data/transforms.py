@@ -151,7 +151,8 @@ def mirror(image: NDArray[Any], flip_rule: str = "mirror") -> NDArray[Any]:
 
     Args:
         image: `(H, W, C)`.
-        flip_rule: `mirror`, or `negate_x`: the first channel v of an 8-bit flow image, zero at 128, becomes 256 - v.
+        flip_rule: `mirror`, or `negate_x`: the first channel v of an 8-bit flow image, zero at 128, becomes 256 - v; of
+            a 16-bit one, zero at 32768, 65536 - v, and 0, which marks a pixel without flow, stays.
 
     Example:
         >>> mirror(np.array([[[130, 0, 0], [128, 0, 0]]], np.uint8), "negate_x")[0, :, 0]
@@ -161,7 +162,9 @@ def mirror(image: NDArray[Any], flip_rule: str = "mirror") -> NDArray[Any]:
     if flip_rule == "mirror":
         return flipped
     negated = flipped.copy()
-    negated[..., 0] = np.minimum(256 - flipped[..., 0].astype(np.int32), 255)
+    levels = int(np.iinfo(image.dtype).max) + 1
+    first = np.minimum(levels - flipped[..., 0].astype(np.int32), levels - 1)
+    negated[..., 0] = first if levels == 256 else np.where(flipped[..., 0] == 0, 0, first)
     return negated
 
 

@@ -167,7 +167,7 @@ def prepare_folder(settings: FolderSettings, progress: Progress | None = None) -
     if settings.dry_run:
         return _estimate(plan, workers)
     with exclusive(settings.out):
-        if open_existing(settings) != plan.old:
+        if open_existing(settings.out) != plan.old:
             raise SettingsError(f"Another process has changed '{settings.out}'.", "Run the same command again.")
         _begin(plan)
         tally = _work(plan, workers, progress)

@@ -77,7 +77,7 @@ def make_plan(settings: FolderSettings) -> Plan:
         SettingsError: options that are missing, contradict each other or the data set that is added to.
         DataError: no pairs, or something is wrong with every pair looked at.
     """
-    old = checks.open_existing(settings)
+    old = checks.open_existing(settings.out)
     checks.check_settings(settings, old)
     sources = find_sources(settings, old)
     choice = choose_splits(settings, sources.ids, sources.rgb, old)

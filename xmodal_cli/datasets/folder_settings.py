@@ -70,13 +70,12 @@ class FolderSettings:
     name: str | None = None
 
 
-def open_existing(settings: FolderSettings) -> PreparedData | None:
+def open_existing(out: Path) -> PreparedData | None:
     """The data set that is to be added to, None where a new one begins.
 
     Raises:
         SettingsError: the folder holds something else.
     """
-    out = settings.out
     if (out / DESCRIPTION).exists():
         return PreparedData.open(out)
     if out.exists() and not out.is_dir():
@@ -99,6 +98,10 @@ def check_settings(settings: FolderSettings, old: PreparedData | None) -> None:
     entries = [modality(name) for name in settings.modalities]
     sources = {entry.source for entry in entries}
     problems = []
+    if "flow" in sources:
+        problems.append(
+            "Flow is not made from files of others yet; `xmodal prepare rooms` makes it with its own pictures."
+        )
     if len(sources) > 1:
         kinds = ", ".join(f"{entry.name} from {entry.source}" for entry in entries)
         problems.append(f"One target is one kind of image: {kinds}. Prepare them one after another, same --out.")

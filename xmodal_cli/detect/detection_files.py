@@ -152,6 +152,15 @@ def read_detections(path: Path, data: PreparedData, split: str) -> Detections:
     )
 
 
+def read_segmentations(path: Path) -> list[Any]:
+    """The masks of a results file, in the file's order: COCO's RLE or polygons, None where an entry has none.
+
+    Raises:
+        DataError: as `read_detections`, for the form of the file.
+    """
+    return [entry.get("segmentation") if isinstance(entry, dict) else None for entry in _read_entries(path)]
+
+
 def _read_entries(path: Path) -> list[Any]:
     try:
         document = json.loads(path.read_bytes())

@@ -100,6 +100,63 @@ def evaluate_runs(
         XmodalError: settings, runs or data are at fault.
     """
     check_metric(metric)
+    labelled_images(data, split)  # refused now, not after minutes of detection
+    began, ids = time.monotonic(), data.ids(split)
+    together = detect_together(
+        runs, data, ids, proposals=proposals, size=size, device=device, precision=precision, watch=watch
+    )
+    found, trained, stored = together.detections, together.trained, together.proposals
+    seconds = (time.monotonic() - began) / max(1, len(ids))
+    subject = " + ".join(f"{each.card['what']}" for each in trained)
+    about = {
+        "subject": subject,
+        "runs": [str(run.path) for run in runs],
+        "proposals": {"method": stored.method, "sha256": stored.content_hash},
+        "cutoffs": asdict(trained[0].cutoffs),
+        "sizes": [branch.size.short for branch in together.branches],
+    }
+    notes = _notes(trained, data, split, stored)
+    name = "+".join(run.path.name for run in runs)
+    return _scored(found, data, split, metric, name, about, notes, root, seconds)
+
+
+@dataclass(frozen=True)
+class Together:
+    """What one detector, or several that are fused, found, and with what.
+
+    Args:
+        detections: `images` index the IDs that were asked for, `labels` the data set's classes.
+        trained: the runs.
+        branches: all their detectors, at the size that images were seen.
+        proposals: where they looked.
+    """
+
+    detections: Detections
+    trained: list[Trained]
+    branches: list[Branch]
+    proposals: Proposals
+
+
+def detect_together(
+    runs: Sequence[RunFolder],
+    data: PreparedData,
+    ids: Sequence[str],
+    *,
+    proposals: str | None = None,
+    size: int | None = None,
+    device: str = "auto",
+    precision: str = "fp32",
+    watch: Watcher = lambda done, total: None,
+) -> Together:
+    """Detect in some images of a data set with one run, or with several fused.
+
+    Args:
+        ids: which images.
+        runs, data, proposals, size, device, precision, watch: as in `evaluate_runs`.
+
+    Raises:
+        XmodalError: settings, runs or data are at fault.
+    """
     if size is not None and size < SMALLEST_SIDE:
         raise SettingsError(f"--size must be at least {SMALLEST_SIDE} px, not {size}.")
     trained = [load_trained(run) for run in runs]
@@ -109,27 +166,12 @@ def evaluate_runs(
         check_modality(branch, data)
     labels = label_map(trained[0].classes, data)
     stored = open_proposals(data, proposals or _own_proposals(trained[0], data))
-    labelled_images(data, split)  # refused now, not after minutes of detection
-    cutoffs = trained[0].cutoffs
-    on, began, ids = resolve_device(device), time.monotonic(), data.ids(split)
+    on = resolve_device(device)
     for branch in branches:
         branch.detector.to(on)
-    found = detect(
-        branches, data, ids, stored, cutoffs, device=on, precision=resolve_precision(precision, on), watch=watch
-    )
-    seconds = (time.monotonic() - began) / max(1, len(ids))
-    found = replace(found, labels=labels[found.labels])
-    subject = " + ".join(f"{each.card['what']}" for each in trained)
-    about = {
-        "subject": subject,
-        "runs": [str(run.path) for run in runs],
-        "proposals": {"method": stored.method, "sha256": stored.content_hash},
-        "cutoffs": asdict(cutoffs),
-        "sizes": [branch.size.short for branch in branches],
-    }
-    notes = _notes(trained, data, split, stored)
-    name = "+".join(run.path.name for run in runs)
-    return _scored(found, data, split, metric, name, about, notes, root, seconds)
+    kind = resolve_precision(precision, on)
+    found = detect(branches, data, ids, stored, trained[0].cutoffs, device=on, precision=kind, watch=watch)
+    return Together(replace(found, labels=labels[found.labels]), trained, branches, stored)
 
 
 def evaluate_file(

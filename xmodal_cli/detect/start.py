@@ -113,21 +113,39 @@ def start_network(
     path = Path(settings.init)
     if settings.init not in NO_FILE and path.is_dir():
         return _checked(start_from_run(open_run(path), settings.seed), settings, path)
-    info, name = data.modality(settings.modality), str(settings.backbone or default_backbone)
+    info = data.modality(settings.modality)
+    backbone = start_backbone(settings, info.channels, downloading, default_backbone=default_backbone)
+    if settings.input == "measured" or (settings.input == "auto" and settings.modality != RGB):
+        mean, std = channel_statistics(data, settings.modality, ids)
+        backbone.input = InputSpec(mean=mean, std=std, range=value_range(info))
+    return Start(backbone, settings.modality)
+
+
+def start_backbone(
+    settings: StartSettings,
+    channels: int,
+    downloading: Watcher = lambda url, done, total: None,
+    *,
+    default_backbone: str | None = None,
+) -> Backbone:
+    """The plain network that a training begins with where no run is its start; its input is that of its weights.
+
+    Args:
+        settings: which one; `init` is no run.
+        channels: of what it sees.
+        downloading, default_backbone: as in `start_network`.
+    """
+    name = str(settings.backbone or default_backbone)
     needed = [detection_layer(skeleton(name), settings.layer)] if settings.init not in NO_FILE else []
-    backbone = build(
+    return build(
         name,
         weights=settings.weights or settings.init if settings.init == "imagenet" else settings.init,
-        in_channels=info.channels,
+        in_channels=channels,
         stem=settings.stem,  # type: ignore[arg-type]
         seed=settings.seed,
         through=needed,  # a student's file ends there
         watch=downloading,
     )
-    if settings.input == "measured" or (settings.input == "auto" and settings.modality != RGB):
-        mean, std = channel_statistics(data, settings.modality, ids)
-        backbone.input = InputSpec(mean=mean, std=std, range=value_range(info))
-    return Start(backbone, settings.modality)
 
 
 def start_from_run(run: RunFolder, seed: int) -> Start:

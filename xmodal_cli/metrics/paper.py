@@ -94,6 +94,23 @@ def paper_table(name: str) -> PaperTable:
     return tables[name]
 
 
+def paper_row(name: str) -> PaperRow:
+    """A row of one of the paper's tables.
+
+    Args:
+        name: `table1/1C`.
+
+    Raises:
+        SettingsError: there is no such table or row.
+
+    Example:
+        >>> paper_row("table1/1C").mAP
+        29.7
+    """
+    table, _, row = name.partition("/")
+    return paper_table(table)[row]
+
+
 def paper_figure(name: str) -> float:
     """A figure of the paper's text.
 

@@ -27,9 +27,9 @@ class Frame:
 
     Args:
         pixels: in the unit of the source: depth (H, W) float64 metres, holes filled; thermal (H, W) uint16 as stored;
-            colour (H, W, 3) uint8 RGB or (H, W) uint8.
+            colour (H, W, 3) uint8 RGB or (H, W) uint8; flow (H, W, 2) float32 pixels to the right and downward.
         camera: of this image; only HHA needs it.
-        missing: (H, W) bool, what the depth sensor did not see; None when it saw all.
+        missing: (H, W) bool, what the depth sensor did not see or where flow is not known; None when all is.
         range: the values that become 0 and 255; only thermal needs it.
     """
 
@@ -58,7 +58,7 @@ class Modality:
     """
 
     name: str
-    source: Literal["depth", "thermal", "colour"]
+    source: Literal["depth", "thermal", "colour", "flow"]
     channels: int
     about: str
     encode: Callable[[Frame], NDArray[Any]]
@@ -107,6 +107,18 @@ def _encode_gray(frame: Frame) -> NDArray[np.uint8]:
     return gray.encode(frame.pixels)
 
 
+def _encode_flow(frame: Frame) -> NDArray[np.uint8]:
+    from xmodal_cli.modalities import flow
+
+    return flow.encode(frame.pixels)
+
+
+def _encode_flow_kitti(frame: Frame) -> NDArray[np.uint16]:
+    from xmodal_cli.modalities import flow
+
+    return flow.encode_kitti(frame.pixels, None if frame.missing is None else ~frame.missing)
+
+
 MODALITIES: dict[str, Modality] = {
     entry.name: entry
     for entry in (
@@ -149,6 +161,26 @@ MODALITIES: dict[str, Modality] = {
             channels=1,
             about="Brightness of a colour or gray image.",
             encode=_encode_gray,
+        ),
+        Modality(
+            name="flow",
+            source="flow",
+            channels=3,
+            unit="1/16 px from 128",
+            flip="negate_x",
+            about="Optical flow to the next frame: x, y and length in 8 bits, the paper's encoding.",
+            encode=_encode_flow,
+        ),
+        Modality(
+            name="flow_kitti",
+            source="flow",
+            channels=3,
+            dtype="uint16",
+            unit="1/64 px from 32768",
+            range=(0, 65535),
+            flip="negate_x",
+            about="Optical flow to the next frame: x, y and whether it is known, in KITTI's 16-bit form.",
+            encode=_encode_flow_kitti,
         ),
     )
 }

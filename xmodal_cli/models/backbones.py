@@ -23,7 +23,7 @@ from xmodal_cli.models.inputs import InputSpec
 from xmodal_cli.models.layers import missing_keys
 from xmodal_cli.models.networks import COLOUR_CHANNELS, Backbone, construct, skeleton
 from xmodal_cli.models.stem import STEMS, Stem, adapt_filters, stem_name
-from xmodal_cli.models.weights import load_file, load_into
+from xmodal_cli.models.weights import load_file, load_into, without_heads
 
 __all__ = ["Backbone", "InputSpec", "build", "full_name", "names", "rebuild", "skeleton"]
 
@@ -118,7 +118,7 @@ def _read_weights(model: ModelName, weights: str | Path, watch: Watcher) -> tupl
         path = fetch(model, watch)
         return (_read_timm(model, path) if model.library == "timm" else load_file(path)), tag
     path = Path(weights).expanduser()
-    state = load_file(path)
+    state = without_heads(load_file(path))
     return state, f"file:{files.sha256(path)}"
 
 

@@ -20,10 +20,9 @@ from xmodal_cli.models.backbones import Backbone
 from xmodal_cli.models.inputs import InputSpec
 from xmodal_cli.models.layers import Tapped
 from xmodal_cli.models.regions import RegionHead, RegionPool
-from xmodal_cli.models.weights import load_tensors
+from xmodal_cli.models.weights import ROI_HEAD, load_tensors
 
 SCORE_STD, DELTA_STD = 0.01, 0.001  # Gaussian fillers of the last layers (recipe 3.1)
-OWN = "roi_head."  # before the keys that the plain network does not have
 
 
 class RegionOutputs(NamedTuple):
@@ -134,11 +133,11 @@ class Detector(nn.Module):
     def saved_state(self) -> dict[str, Tensor]:
         """Every tensor, under the plain network's keys and, for the rest, under `roi_head.`."""
         state = dict(self.trunk.kept_state())
-        state |= self.head.state_under(self.head.keys or [f"{OWN}fc{6 + n}" for n in range(len(self.head.linear))])
+        state |= self.head.state_under(self.head.keys or [f"{ROI_HEAD}fc{6 + n}" for n in range(len(self.head.linear))])
         new = {"reduction": self.head.reduction, "cls_score": self.cls_score, "bbox_pred": self.bbox_pred}
         for name, part in new.items():
             if part is not None:
-                state |= {f"{OWN}{name}.{key}": value for key, value in part.state_dict().items()}
+                state |= {f"{ROI_HEAD}{name}.{key}": value for key, value in part.state_dict().items()}
         return state
 
     def load_saved(self, state: Mapping[str, Tensor], what: str) -> None:
@@ -193,10 +192,10 @@ def fold_statistics(detector: Detector) -> dict[str, Tensor]:
     """The saved state with the deltas' normalisation folded into the last layer; the detector is left as it is."""
     state = detector.saved_state()
     if detector.bbox_pred is not None:
-        weight, bias = state[f"{OWN}bbox_pred.weight"], state[f"{OWN}bbox_pred.bias"]
+        weight, bias = state[f"{ROI_HEAD}bbox_pred.weight"], state[f"{ROI_HEAD}bbox_pred.bias"]
         scale, shift = detector.delta_std.flatten().to(weight), detector.delta_mean.flatten().to(weight)
-        state[f"{OWN}bbox_pred.weight"] = weight * scale[:, None]
-        state[f"{OWN}bbox_pred.bias"] = bias * scale + shift
+        state[f"{ROI_HEAD}bbox_pred.weight"] = weight * scale[:, None]
+        state[f"{ROI_HEAD}bbox_pred.bias"] = bias * scale + shift
     return state
 
 

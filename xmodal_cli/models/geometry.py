@@ -52,11 +52,12 @@ def reconcile(grid: Grid, size_hw: tuple[int, int]) -> Grid | None:
 
 def _scaled(grid: Grid, ratios: tuple[float, ...], size_hw: tuple[int, int]) -> Grid:
     """Cells joined by `ratios`: the new cell's centre is the middle of those it joins."""
-    strides, firsts = [], []
-    for stride, first, ratio in zip(grid.stride_yx, grid.first_centre_yx, ratios, strict=True):
+    strides, firsts, fields = [], [], []
+    for stride, first, seen, ratio in zip(grid.stride_yx, grid.first_centre_yx, grid.field_hw, ratios, strict=True):
         strides.append(stride * ratio)
         firsts.append(first + stride * (ratio - 1) / 2)
-    return Grid((strides[0], strides[1]), (firsts[0], firsts[1]), size_hw)
+        fields.append(seen + stride * max(0.0, ratio - 1))
+    return Grid((strides[0], strides[1]), (firsts[0], firsts[1]), size_hw, (fields[0], fields[1]))
 
 
 def windowed(
@@ -71,15 +72,20 @@ def windowed(
 
     Example:
         >>> image = Grid((1.0, 1.0), (0.0, 0.0), (224, 224))
-        >>> windowed(image, (11, 11), (4, 4), (2, 2), (1, 1), (55, 55)).first_centre_yx
-        (3.0, 3.0)
+        >>> conv1 = windowed(image, (11, 11), (4, 4), (2, 2), (1, 1), (55, 55))
+        >>> conv1.first_centre_yx, conv1.field_hw
+        ((3.0, 3.0), (11.0, 11.0))
     """
     strides = tuple(old * new for old, new in zip(grid.stride_yx, stride, strict=True))
     firsts = tuple(
         first + old * (d * (k - 1) / 2 - p)
         for first, old, k, p, d in zip(grid.first_centre_yx, grid.stride_yx, kernel, padding, dilation, strict=True)
     )
-    return Grid((strides[0], strides[1]), (firsts[0], firsts[1]), size_hw)
+    field_h, field_w = (
+        seen + old * d * (k - 1)
+        for seen, old, k, d in zip(grid.field_hw, grid.stride_yx, kernel, dilation, strict=True)
+    )
+    return Grid((strides[0], strides[1]), (firsts[0], firsts[1]), size_hw, (field_h, field_w))
 
 
 class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -141,7 +147,11 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         first = (fitting or grids)[0]
         same = [grid for grid in grids if (grid.stride_yx, grid.size_hw) == (first.stride_yx, first.size_hw)]
         centre_y, centre_x = (sum(grid.first_centre_yx[axis] for grid in same) / len(same) for axis in (0, 1))
-        return replace(first, first_centre_yx=(centre_y, centre_x))
+        alike = [
+            self._grids[id(tensor)].field_hw for tensor in known if self._grids[id(tensor)].size_hw == first.size_hw
+        ]
+        field_hw = max(height for height, _ in alike), max(width for _, width in alike)  # branches see unlike far
+        return replace(first, first_centre_yx=(centre_y, centre_x), field_hw=field_hw)
 
 
 Rule = Callable[[Grid, Any, tuple[int, int]], Grid]
@@ -152,12 +162,14 @@ def _convolution(grid: Grid, args: Any, size_hw: tuple[int, int]) -> Grid:
     kernel = (weight.shape[2], weight.shape[3])
     if not transposed:
         return windowed(grid, kernel, _pair(stride), _pair(padding), _pair(dilation), size_hw)
-    strides, firsts = [], []
+    strides, firsts, fields = [], [], []
     for axis, (step, pad, gap) in enumerate(zip(_pair(stride), _pair(padding), _pair(dilation), strict=True)):
         strides.append(grid.stride_yx[axis] / step)
         middle = gap * (kernel[axis] - 1) / 2 - pad  # output cell at the middle of what input cell 0 writes
         firsts.append(grid.first_centre_yx[axis] - strides[axis] * middle)
-    return Grid((strides[0], strides[1]), (firsts[0], firsts[1]), size_hw)
+        cells = (gap * (kernel[axis] - 1)) // step  # more than one that write to the same output cell
+        fields.append(grid.field_hw[axis] + grid.stride_yx[axis] * cells)
+    return Grid((strides[0], strides[1]), (firsts[0], firsts[1]), size_hw, (fields[0], fields[1]))
 
 
 def _pooling(grid: Grid, args: Any, size_hw: tuple[int, int]) -> Grid:
@@ -191,7 +203,7 @@ def _shifted(grid: Grid, cells_yx: tuple[int, int], size_hw: tuple[int, int]) ->
         first + stride * cells
         for first, stride, cells in zip(grid.first_centre_yx, grid.stride_yx, cells_yx, strict=True)
     )
-    return Grid(grid.stride_yx, (centre_y, centre_x), size_hw)
+    return replace(grid, first_centre_yx=(centre_y, centre_x), size_hw=size_hw)
 
 
 def _resize(grid: Grid, args: Any, size_hw: tuple[int, int]) -> Grid:

@@ -6,7 +6,7 @@ compared by where they look, so every map carries its grid.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -18,6 +18,8 @@ class Grid:
         stride_yx: input pixels between neighbouring cells, down and across.
         first_centre_yx: centre of cell (0, 0) in 0-based input pixels (the first pixel's centre is 0), down and across.
         size_hw: number of cells, rows and columns.
+        field_hw: rows and columns of input pixels that a cell sees: its receptive field, centred on the cell. What
+            attention and global pooling add to it is not counted.
 
     Example:
         >>> Grid((16.0, 16.0), (7.5, 7.5), (2, 3)).centres()
@@ -27,6 +29,7 @@ class Grid:
     stride_yx: tuple[float, float]
     first_centre_yx: tuple[float, float]
     size_hw: tuple[int, int]
+    field_hw: tuple[float, float] = field(default=(1.0, 1.0), compare=False, repr=False)
 
     def centres(self) -> tuple[list[float], list[float]]:
         """The centres of all rows and of all columns, in 0-based input pixels."""

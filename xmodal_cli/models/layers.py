@@ -39,6 +39,7 @@ class Layer:
         first_centre: centre of the first cell in 0-based pixels of the input; likewise.
         grid_hw: rows and columns of the map.
         whole_image: it gives one vector per image, as fully connected layers do: a map of one cell.
+        field: input pixels that a cell sees, its receptive field; a pair where they differ.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Layer:
     first_centre: float | tuple[float, float]
     grid_hw: tuple[int, int]
     whole_image: bool = False
+    field: float | tuple[float, float] = 1.0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -57,6 +59,7 @@ class Layer:
             "first_centre": self.first_centre,
             "grid_hw": list(self.grid_hw),
             "whole_image": self.whole_image,
+            "field": self.field,
         }
 
 
@@ -97,6 +100,7 @@ def _listed(backbone: Backbone, usual: Trace, *, every: bool) -> list[str]:
 
 def _layer(name: str, traced: TracedLayer) -> Layer:
     (stride_y, stride_x), (first_y, first_x) = traced.grid.stride_yx, traced.grid.first_centre_yx
+    field_h, field_w = traced.grid.field_hw
     return Layer(
         name,
         traced.channels,
@@ -104,6 +108,7 @@ def _layer(name: str, traced: TracedLayer) -> Layer:
         first_y if first_y == first_x else (first_y, first_x),
         traced.grid.size_hw,
         traced.layout == "NC",
+        field_h if field_h == field_w else (field_h, field_w),
     )
 
 

@@ -24,9 +24,8 @@ from xmodal_cli.models.detector_shape import map_channels
 from xmodal_cli.models.grid import Grid
 from xmodal_cli.models.inputs import InputSpec
 from xmodal_cli.models.layers import Tapped
-from xmodal_cli.models.weights import load_tensors
+from xmodal_cli.models.weights import RPN_HEAD, load_tensors
 
-OWN = "rpn_head."  # before the keys that the plain network does not have
 # Faster R-CNN's values: an anchor is an object from this overlap, none below that; 256 anchors of an image are learned
 # from, half of them objects at most; proposals suppress weaker ones that overlap them by more.
 OBJECT_IOU, BACKGROUND_IOU = 0.7, 0.3
@@ -183,9 +182,9 @@ class Rpn(nn.Module):
     def saved_state(self) -> dict[str, Tensor]:
         """Every tensor, under the plain network's keys and, for the rest, under `rpn_head.`."""
         state = dict(self.trunk.kept_state())
-        state |= {f"{OWN}{key}": value for key, value in self.rpn.head.state_dict().items()}
+        state |= {f"{RPN_HEAD}{key}": value for key, value in self.rpn.head.state_dict().items()}
         if self.reduction is not None:
-            state |= {f"{OWN}reduction.{key}": value for key, value in self.reduction.state_dict().items()}
+            state |= {f"{RPN_HEAD}reduction.{key}": value for key, value in self.reduction.state_dict().items()}
         return state
 
     def load_saved(self, state: Mapping[str, Tensor], what: str) -> None:

@@ -137,7 +137,8 @@ def _layer(
 def _read_vector(output: Tensor, image: Tensor) -> tuple[Layout, int, int, Grid]:
     """One cell that looks at the whole image."""
     height, width = image.shape[2:]
-    return "NC", output.shape[1], 0, Grid((float(height), float(width)), ((height - 1) / 2, (width - 1) / 2), (1, 1))
+    whole_hw = (float(height), float(width))
+    return "NC", output.shape[1], 0, Grid(whole_hw, ((height - 1) / 2, (width - 1) / 2), (1, 1), whole_hw)
 
 
 def _read_map(output: Tensor, tracked: Grid) -> tuple[Layout, int, int, Grid] | None:

@@ -20,20 +20,13 @@ from xmodal_cli.data.annotations import Annotations
 from xmodal_cli.data.images import write_png
 from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.errors import DataError
-
-Picture = NDArray[np.uint8]
+from xmodal_cli.pictures import canvas
+from xmodal_cli.pictures.canvas import COLOURS, SMALL, Picture
 
 PAIRS = 8  # rows of a sheet: it still fits a screen
 CELL_WIDTH = 280  # pixels: four columns fit a screen
 CAPTION_HEIGHT = 18
 GAP = 4
-FONT = cv2.FONT_HERSHEY_SIMPLEX
-FONT_SCALE = 0.4
-CHARACTER_WIDTH = 7  # pixels, of this font at this scale, about
-BACKGROUND = 255
-INK = (40, 40, 40)
-# Box colours by class, in turn: bright, and apart from one another on photographs and on HHA.
-COLOURS = ((230, 25, 75), (60, 180, 75), (255, 225, 25), (0, 130, 200), (245, 130, 48), (145, 30, 180), (70, 240, 240))
 # Depth is shown from its 1st to its 99th percentile in each image, so that one far pixel does not darken the rest.
 SHOWN_PERCENTILES = (1, 99)
 
@@ -125,7 +118,9 @@ def draw_boxes(picture: Picture, objects: Annotations, classes: Sequence[str], s
         x1, y1, x2, y2 = (round(float(edge) * scale) for edge in box)
         colour = COLOURS[int(label) % len(COLOURS)]
         cv2.rectangle(picture, (x1, y1), (x2 - 1, y2 - 1), colour, 1)
-        cv2.putText(picture, classes[int(label)], (x1 + 2, y1 + 11), FONT, FONT_SCALE, colour, 1, cv2.LINE_AA)
+        for offset, ink in ((1, canvas.INK), (0, colour)):  # a shadow, so that letters are seen on anything
+            at_xy = x1 + 3 + offset, y1 + 11 + offset
+            canvas.write(picture, classes[int(label)], at_xy, size=SMALL, colour=ink, bold=True)
 
 
 def _cell(data: PreparedData, modality: str, identifier: str, objects: Annotations | None) -> Picture:
@@ -133,11 +128,10 @@ def _cell(data: PreparedData, modality: str, identifier: str, objects: Annotatio
     try:
         picture = as_picture(data.read(modality, identifier))
     except DataError:
-        return np.full((CELL_WIDTH * 3 // 4, CELL_WIDTH, 3), BACKGROUND, np.uint8)
+        return canvas.blank(CELL_WIDTH * 3 // 4, CELL_WIDTH)
     height, width = picture.shape[:2]
     scale = CELL_WIDTH / width
-    smaller = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    cell = np.asarray(cv2.resize(picture, (CELL_WIDTH, max(1, round(height * scale))), interpolation=smaller), np.uint8)
+    cell = canvas.resized(picture, (round(height * scale), CELL_WIDTH))
     if objects is not None:
         draw_boxes(cell, objects, data.classes, scale)
     return cell
@@ -146,7 +140,7 @@ def _cell(data: PreparedData, modality: str, identifier: str, objects: Annotatio
 def _beside(cells: Sequence[Picture]) -> Picture:
     """Cells in a row, each followed by a gap, the lower ones filled up."""
     height = max(cell.shape[0] for cell in cells) + GAP
-    row = np.full((height, len(cells) * (CELL_WIDTH + GAP), 3), BACKGROUND, np.uint8)
+    row = canvas.blank(height, len(cells) * (CELL_WIDTH + GAP))
     for column, cell in enumerate(cells):
         left = column * (CELL_WIDTH + GAP)
         row[: cell.shape[0], left : left + CELL_WIDTH] = cell
@@ -155,12 +149,11 @@ def _beside(cells: Sequence[Picture]) -> Picture:
 
 def _captions(texts: Sequence[str]) -> Picture:
     """A line of text above the columns; a text may run on over empty ones."""
-    strip = np.full((CAPTION_HEIGHT, len(texts) * (CELL_WIDTH + GAP), 3), BACKGROUND, np.uint8)
+    strip = canvas.blank(CAPTION_HEIGHT, len(texts) * (CELL_WIDTH + GAP))
     for column, text in enumerate(texts):
         left = column * (CELL_WIDTH + GAP)
-        room = (strip.shape[1] - left if not any(texts[column + 1 :]) else CELL_WIDTH) // CHARACTER_WIDTH
-        shown = text if len(text) <= room else text[: room - 3] + "..."
-        cv2.putText(strip, shown, (left + 2, CAPTION_HEIGHT - 5), FONT, FONT_SCALE, INK, 1, cv2.LINE_AA)
+        room = strip.shape[1] - left if not any(texts[column + 1 :]) else CELL_WIDTH
+        canvas.write(strip, canvas.shortened(text, room - 4), (left + 2, CAPTION_HEIGHT - 5))
     return strip
 
 

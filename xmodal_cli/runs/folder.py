@@ -85,6 +85,31 @@ class RunFolder:
         card: dict[str, Any] = json.loads(path.read_text())
         return card
 
+    def metrics(self) -> list[dict[str, Any]]:
+        """What the run reported while it trained: records with `phase` and `step`, in the order of the file.
+
+        A last line without an end, which a process that was killed may leave, does not count.
+
+        Raises:
+            DataError: the file is missing, or a line of it is no such record.
+        """
+        path = self.path / METRICS
+        try:
+            lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"The run {self.path} has no readable {METRICS}: {error}.") from None
+        records = []
+        for number, line in enumerate(lines, 1):
+            try:
+                record = json.loads(line)
+                records.append({**record, "phase": str(record["phase"]), "step": int(record["step"])})
+            except (ValueError, KeyError, TypeError):
+                raise DataError(
+                    f"Line {number} of {path} is damaged: {line[:60]!r} is no record with 'phase' and 'step'.",
+                    "Remove that line, or leave this run out.",
+                ) from None
+        return records
+
     def resume(self) -> str:
         """The command line that continues this run."""
         return f"xmodal {self.command} --resume {self.path}"

@@ -95,16 +95,8 @@ def build(settings: DistillSettings, downloading: Watcher = lambda url, done, to
     taught_by = teacher_run(resolved)
     points = _points(resolved, taught_by, size_hw)
     teacher = _teacher(resolved, taught_by, data, points, size_hw, downloading)
-    student = build_backbone(
-        resolved.student,
-        weights=weights_argument(resolved.init),
-        in_channels=data.modality(resolved.modality).channels,
-        stem=resolved.stem,  # type: ignore[arg-type]
-        image_hw=size_hw,
-        seed=resolved.seed,
-        through=[point.student for point in points],
-        watch=downloading,
-    )
+    channels = data.modality(resolved.modality).channels
+    student = start_student(resolved, channels, [point.student for point in points], size_hw, downloading)
     student.input = _student_input(data, resolved.modality, samples.fit)
     regions_hw = None if samples.proposals is None else size_hw
     return Plan(
@@ -150,13 +142,35 @@ def _teacher(
         SettingsError: the run's network takes another number of channels than the data set's images have.
     """
     channels = data.modality(settings.source).channels
+    if taught_by and taught_by.network["in_channels"] != channels:
+        raise SettingsError(
+            f"The teacher of {taught_by.run.path} takes {taught_by.network['in_channels']} channels of "
+            f"{settings.source}; in {data.root} it has {channels}.",
+            "Use the data set that the run learned from, or one that was prepared in the same way.",
+        )
+    layers = [point.teacher for point in points]
+    return teacher_network(settings, taught_by, channels, layers, size_hw, downloading)
+
+
+def teacher_network(
+    settings: DistillSettings,
+    taught_by: TeacherRun | None,
+    channels: int,
+    layers: Sequence[str],
+    size_hw: tuple[int, int],
+    downloading: Watcher = lambda url, done, total: None,
+) -> Backbone:
+    """The network that teaches, with its weights.
+
+    Args:
+        settings: resolved ones.
+        taught_by: the run that teaches, if one does.
+        channels: of what the teacher sees.
+        layers: those that are read; weights beyond them may be missing.
+        size_hw: of the input.
+        downloading: told of a download.
+    """
     if taught_by:
-        if taught_by.network["in_channels"] != channels:
-            raise SettingsError(
-                f"The teacher of {taught_by.run.path} takes {taught_by.network['in_channels']} channels of "
-                f"{settings.source}; in {data.root} it has {channels}.",
-                "Use the data set that the run learned from, or one that was prepared in the same way.",
-            )
         return taught_by.load()
     return build_backbone(
         str(settings.teacher),
@@ -164,7 +178,32 @@ def _teacher(
         in_channels=channels,
         image_hw=size_hw,
         seed=settings.seed + TEACHER_SEED,
-        through=[point.teacher for point in points],
+        through=layers,
+        watch=downloading,
+    )
+
+
+def start_student(
+    settings: DistillSettings,
+    channels: int,
+    layers: Sequence[str],
+    size_hw: tuple[int, int],
+    downloading: Watcher = lambda url, done, total: None,
+) -> Backbone:
+    """The student as it is before its first step; its input is still that of its weights.
+
+    Args:
+        settings, layers, size_hw, downloading: as in `teacher_network`, of the student.
+        channels: of what the student sees.
+    """
+    return build_backbone(
+        settings.student,
+        weights=weights_argument(settings.init),
+        in_channels=channels,
+        stem=settings.stem,  # type: ignore[arg-type]
+        image_hw=size_hw,
+        seed=settings.seed,
+        through=layers,
         watch=downloading,
     )
 

@@ -1,0 +1,94 @@
+"""Which pairs are shown with what was found in them: by runs that detect now, or by a file made earlier."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from xmodal_cli.data.prepared import PreparedData
+from xmodal_cli.detect.detection_files import read_detections, read_segmentations
+from xmodal_cli.detect.run_evaluation import detect_together
+from xmodal_cli.errors import SettingsError, closest
+from xmodal_cli.pictures.detections import Scene, decode_mask, scenes_of
+from xmodal_cli.pictures.eyes import evenly
+from xmodal_cli.runs.folder import RunFolder
+
+
+def choose_ids(data: PreparedData, split: str, wanted: Sequence[str] | None, count: int) -> list[str]:
+    """The pairs that are shown: those named, else some of the split, evenly chosen among those with objects.
+
+    Raises:
+        SettingsError: there is no such split, or a name is not in it.
+    """
+    annotations = data.annotations(split)
+    for name in wanted or ():
+        if name not in annotations:
+            near = closest(name, annotations)
+            raise SettingsError(f"Split {split!r} of {data.root} has no pair {name!r}.", near or "See splits/*.txt.")
+    if wanted:
+        return list(wanted)
+    with_objects = [name for name, objects in annotations.items() if len(objects)]
+    return evenly(with_objects or list(annotations), count)
+
+
+def scenes_of_runs(
+    runs: Sequence[RunFolder],
+    data: PreparedData,
+    split: str,
+    wanted: Sequence[str] | None,
+    count: int,
+    least_score: float,
+    most: int,
+    device: str = "auto",
+    watch: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Scene]:
+    """What finished detectors find now; several are fused.
+
+    Args:
+        runs: of `finetune`.
+        data: the prepared data set.
+        split: whose pairs.
+        wanted: their IDs; None chooses.
+        count: how many are chosen.
+        least_score: weaker detections are left out.
+        most: detections of an image that are kept, best first.
+        device: where networks run.
+        watch: told how many images have been seen.
+
+    Raises:
+        XmodalError: settings, runs or data are at fault.
+    """
+    for run in runs:
+        if run.command != "finetune":
+            raise SettingsError(
+                f"{run.path} is a run of `xmodal {run.command}`, which finds no objects.",
+                "Name a run of `xmodal finetune`.",
+            )
+    shown = choose_ids(data, split, wanted, count)
+    found = detect_together(runs, data, shown, device=device, watch=watch).detections
+    return scenes_of(found, shown, shown, data.annotations(split), least_score=least_score, most=most)
+
+
+def scenes_in_file(
+    path: Path,
+    data: PreparedData,
+    split: str,
+    wanted: Sequence[str] | None,
+    count: int,
+    least_score: float,
+    most: int,
+) -> list[Scene]:
+    """What a COCO results file says was found, masks too where it has any; arguments as in `scenes_of_runs`.
+
+    Raises:
+        DataError: the file is damaged, or of other images.
+    """
+    found, ids = read_detections(path, data, split), data.ids(split)
+    shown = choose_ids(data, split, wanted, count)
+    places = {ids.index(name) for name in shown}
+    masks = [
+        decode_mask(segmentation, data.size_hw(ids[image])) if image in places else None
+        for segmentation, image in zip(read_segmentations(path), found.images.tolist(), strict=True)
+    ]
+    annotations = data.annotations(split)
+    return scenes_of(found, ids, shown, annotations, least_score=least_score, most=most, masks=masks)

@@ -1,0 +1,228 @@
+"""A first run for everyone: the whole idea on built-in rooms, from nothing to a table like the paper's Table 1.
+
+A network learns to detect on labelled colour images of rooms. It teaches a student that sees HHA, on rooms that nobody
+labelled. Detectors on HHA are then trained on few labelled rooms: from random weights, from the colour network's own,
+and from the student. All of it is computed by the functions behind the commands; nothing is shipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from xmodal_cli import files
+from xmodal_cli.datasets.rooms import RoomsSettings
+from xmodal_cli.detect.propose import BOTTOM_UP, ProposalSettings
+from xmodal_cli.metrics.paper import paper_table
+from xmodal_cli.runs.session import NOBODY, Watchers
+from xmodal_cli.studies.making import Boxes, Rooms
+from xmodal_cli.studies.plan import Plan, Recipe
+from xmodal_cli.studies.steps import Moment, Step, run_study
+from xmodal_cli.studies.trainings import Training
+
+TEACH, PAIRS, FEW, VAL = "teach", "pairs", "few", "val"
+TEACHER, STUDENT, NONE, COPIED, TRANSFERRED = "teacher", "student", "none", "copied", "transferred"
+NETWORK, LAYER = "squeezenet1_1", "features.7"  # small enough to learn from nothing in minutes; one cell every 8 pixels
+SIZE_HW = (120, 160)
+TABLE = "table.json"
+# The rows of the table: what it is, which detectors are scored together, and the paper's row that it is like.
+ROWS: Mapping[str, tuple[str, tuple[str, ...], str]] = {
+    NONE: ("HHA: no initialisation", (NONE,), "1A"),
+    COPIED: ("HHA: copied from RGB", (COPIED,), "1B"),
+    TRANSFERRED: ("HHA: transferred", (TRANSFERRED,), "1D"),
+    TEACHER: ("RGB alone: the teacher", (TEACHER,), "3A"),
+    "rgb+copied": ("RGB + HHA copied", (TEACHER, COPIED), "3B"),
+    "rgb+transferred": ("RGB + HHA transferred", (TEACHER, TRANSFERRED), "3C"),
+}
+DETECTOR: dict[str, Any] = {
+    "layer": LAYER,
+    "size": SIZE_HW[0],
+    "batch_size": 4,
+    "pooling": "align",
+    "regions": 64,
+    "foreground": 0.5,
+    "trunk_lr": 1.0,
+    "proposals": BOTTOM_UP,
+}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is made and trained.
+
+    Args:
+        rooms: by split.
+        frames: of each room.
+        boxes: proposals per image.
+        steps: of the teacher, of the transfer, and of each detector on few labels.
+    """
+
+    rooms: Mapping[str, int]
+    frames: int
+    boxes: int
+    steps: tuple[int, int, int]
+
+
+# Ten minutes on two CPU cores; and one minute, whose figures prove nothing.
+FULL = Scale({TEACH: 200, PAIRS: 240, FEW: 20, VAL: 60}, 3, 300, (1200, 600, 300))
+QUICK = Scale({TEACH: 4, PAIRS: 6, FEW: 3, VAL: 3}, 2, 100, (10, 10, 5))
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """What `xmodal demo` is told.
+
+    Args:
+        out: the folder in which everything lands.
+        seeds: everything but the rooms is made with each of them.
+        quick: about a minute; the figures prove nothing.
+        device: where networks run.
+        workers: processes that make rooms and proposals; None decides.
+    """
+
+    out: Path = Path("xmodal-demo")
+    seeds: tuple[int, ...] = (0,)
+    quick: bool = False
+    device: str = "auto"
+    workers: int | None = None
+
+    @property
+    def scale(self) -> Scale:
+        """How much is made and trained."""
+        return QUICK if self.quick else FULL
+
+    @property
+    def data(self) -> Path:
+        """The rooms."""
+        return self.out / "data"
+
+    @property
+    def runs(self) -> Path:
+        """The folder of all runs."""
+        return self.out / "runs"
+
+
+@dataclass(frozen=True)
+class DemoRow:
+    """A row of the table: measured mAP by seed, and the paper's on real data, percent."""
+
+    id: str
+    title: str
+    mAP: Mapping[int, float]
+    paper: float | None
+
+    @property
+    def mean(self) -> float:
+        """Over the seeds."""
+        return sum(self.mAP.values()) / len(self.mAP)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        by_seed = {str(seed): value for seed, value in self.mAP.items()}
+        return {"id": self.id, "title": self.title, "mAP": self.mean, "mAP_by_seed": by_seed, "paper": self.paper}
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo gave.
+
+    Args:
+        settings: what it was told.
+        rows: the table.
+        explained: explained variance of the student by seed, percent.
+        detectors: folders of the first seed's detectors by row, and of its student.
+    """
+
+    settings: DemoSettings
+    rows: tuple[DemoRow, ...]
+    explained: Mapping[int, float]
+    detectors: Mapping[str, Path] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for `--json`."""
+        return {
+            "rows": [row.to_dict() for row in self.rows],
+            "explained_variance": {str(seed): value for seed, value in self.explained.items()},
+            "metric": "mAP at IoU 0.5, percent",
+            "quick": self.settings.quick,
+            "report": str(self.settings.out / "report.html"),
+        }
+
+
+def recipe(settings: DemoSettings, seed: int) -> Recipe:
+    """Every training and measurement of one seed."""
+    plan = Plan("demo", settings.data, settings.runs, "small", NETWORK, "", split=VAL)
+    made, (teach, transfer, few) = Recipe(plan, seed), settings.scale.steps
+    shared = {**DETECTOR, "device": settings.device}
+    on_few = {**shared, "modality": "hha", "split": FEW, "iterations": few}
+    rgb = {**shared, "modality": "rgb", "split": TEACH, "iterations": teach, "init": "random", "backbone": NETWORK}
+    made.finetune(TEACHER, "teacher: a detector on labelled colour images", rgb)
+    pairs = {"modality": "hha", "student": NETWORK, "split": PAIRS, "transfer": (LAYER,), "size": str(SIZE_HW[0])}
+    made.distill(
+        STUDENT,
+        "student: learns HHA from the teacher, without labels",
+        {**pairs, "iterations": transfer, "device": settings.device},
+        teacher_run=TEACHER,
+    )
+    made.finetune(
+        NONE, "detector on HHA, few labels: no initialisation", {**on_few, "init": "random", "backbone": NETWORK}
+    )
+    copied = {**on_few, "init": str(made.trainings[TEACHER].path / "detector.safetensors"), "backbone": NETWORK}
+    made.finetune(COPIED, "detector on HHA, few labels: weights copied from RGB", copied)
+    made.needs[COPIED] = TEACHER
+    made.finetune(TRANSFERRED, "detector on HHA, few labels: transferred", on_few, init=STUDENT)
+    for row, (title, detectors, _) in ROWS.items():
+        made.score(row, title, detectors)
+    return made
+
+
+def steps(settings: DemoSettings) -> list[Step]:
+    """Everything that the demo does, in order."""
+    scale = settings.scale
+    rooms = RoomsSettings(
+        settings.data,
+        sum(scale.rooms.values()),
+        scale.frames,
+        SIZE_HW,
+        splits=scale.rooms,
+        modalities=("hha",),
+        workers=settings.workers,
+        name="rooms",
+    )
+    boxes = ProposalSettings(most=scale.boxes, split="+".join((TEACH, FEW, VAL)), workers=settings.workers)
+    made: list[Step] = [Rooms(rooms), Boxes(settings.data, boxes)]
+    for seed in settings.seeds:
+        made += recipe(settings, seed).steps(tuple(ROWS))
+    return made
+
+
+def demo(
+    settings: DemoSettings, watch: Callable[[Moment], None] = lambda moment: None, watchers: Watchers = NOBODY
+) -> Demo:
+    """Run what is not finished, and put the table together.
+
+    Args:
+        settings: how much, and where.
+        watch: told of each step.
+        watchers: told what happens within one.
+
+    Raises:
+        SettingsError: the folder holds a demo of other settings.
+        Interrupted: it was stopped; running it again goes on.
+    """
+    run_study(steps(settings), watch, watchers)
+    made, paper = [recipe(settings, seed) for seed in settings.seeds], paper_table("table1")
+    rows = tuple(
+        DemoRow(row, title, {each.seed: each.scores[row].results()["mAP"] for each in made}, paper[like].mAP)
+        for row, (title, _, like) in ROWS.items()
+    )
+    explained = {each.seed: 100 * _explained(each.trainings[STUDENT]) for each in made}
+    found = Demo(settings, rows, explained, {name: each.path for name, each in made[0].trainings.items()})
+    files.write_json(settings.out / TABLE, found.to_dict())
+    return found
+
+
+def _explained(student: Training) -> float:
+    return float(student.run.card()["metrics"]["explained_variance"])
