@@ -20,7 +20,7 @@ from typing import Any
 import cv2
 
 from xmodal_cli.datasets import room_frames, room_patterns, room_sensor
-from xmodal_cli.datasets.rooms import ALL_MODALITIES
+from xmodal_cli.datasets.rooms_settings import ALL_MODALITIES
 
 STAGES = {
     "furnish": (room_frames, "furnish"),

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import RenderableType
 
-from xmodal_cli.cli.app import INTERRUPTED, prepare_app
+from xmodal_cli.cli.app import prepare_app
 from xmodal_cli.cli.command import command
 from xmodal_cli.cli.options import option, worker_count
 from xmodal_cli.cli.output import out, table
-from xmodal_cli.cli.progress import counting
+from xmodal_cli.cli.progress import counting, finished_files_kept
 from xmodal_cli.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
@@ -152,12 +152,8 @@ def _prepare(settings: FolderSettings) -> FolderReport:
     """Run the work; an interruption says how to go on."""
     from xmodal_cli.datasets.folder import prepare_folder
 
-    try:
-        with counting("pairs prepared") as progress:
-            return prepare_folder(settings, progress)
-    except KeyboardInterrupt:
-        out.say("Interrupted. What is finished is kept; run the same command again to go on.")
-        raise typer.Exit(INTERRUPTED) from None
+    with finished_files_kept(), counting("pairs prepared") as progress:
+        return prepare_folder(settings, progress)
 
 
 def _show(report: FolderReport, settings: FolderSettings) -> None:

@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from xmodal_cli.cli.output import out
+from xmodal_cli.errors import Interrupted
 
 if TYPE_CHECKING:
     from xmodal_cli.runs.fit import Progress as Moment
@@ -31,6 +33,16 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
             yield lambda done, total: bar.update(task, completed=done, total=total)
     else:
         yield _plain_counter(what)
+
+
+@contextlib.contextmanager
+def finished_files_kept() -> Iterator[None]:
+    """A block that makes a data set: when it is interrupted, say how to go on, and end with that exit code."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        out.say("Interrupted. What is finished is kept; run the same command again to go on.")
+        raise typer.Exit(Interrupted.exit_code) from None
 
 
 def _plain_counter(what: str) -> Callable[[int, int], None]:

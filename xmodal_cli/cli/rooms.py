@@ -7,17 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from xmodal_cli.cli.app import INTERRUPTED, prepare_app
+from xmodal_cli.cli.app import prepare_app
 from xmodal_cli.cli.command import command
 from xmodal_cli.cli.options import option, worker_count
 from xmodal_cli.cli.output import out, table
-from xmodal_cli.cli.progress import counting
+from xmodal_cli.cli.progress import counting, finished_files_kept
 from xmodal_cli.errors import SettingsError
 
 if TYPE_CHECKING:
-    from xmodal_cli.datasets.rooms import RoomsReport, RoomsSettings
+    from xmodal_cli.datasets.rooms import RoomsReport
+    from xmodal_cli.datasets.rooms_settings import RoomsSettings
 
 EXAMPLES = """
 xmodal prepare rooms --out data/rooms --scenes 100
@@ -61,7 +60,7 @@ def rooms_command(
     dry_run: Annotated[bool, option("Render a few, estimate time and size, write nothing.", WORK, "--dry-run")] = False,
 ) -> None:
     """Make a data set of made-up rooms: colour, depth, heat, motion, boxes and masks; run again, it goes on."""
-    from xmodal_cli.datasets.rooms import RoomsSettings
+    from xmodal_cli.datasets.rooms_settings import RoomsSettings
 
     splits = _splits(split or ())
     if scenes is None and not splits:
@@ -90,12 +89,8 @@ def _prepare(settings: RoomsSettings) -> RoomsReport:
     """Run the work; an interruption says how to go on."""
     from xmodal_cli.datasets.rooms import prepare_rooms
 
-    try:
-        with counting("rooms made") as progress:
-            return prepare_rooms(settings, progress)
-    except KeyboardInterrupt:
-        out.say("Interrupted. What is finished is kept; run the same command again to go on.")
-        raise typer.Exit(INTERRUPTED) from None
+    with finished_files_kept(), counting("rooms made") as progress:
+        return prepare_rooms(settings, progress)
 
 
 def _splits(given: Sequence[str]) -> dict[str, int]:

@@ -28,6 +28,7 @@ from xmodal_cli.datasets.assembly import (
     modality_info,
     read_state,
     rgb_info,
+    work_lines,
     write_dataset,
     write_state,
 )
@@ -104,10 +105,7 @@ class FolderReport:
             lines.append(("smoothed", "yes: stored in coarse steps"))
         if self.range is not None:
             lines.append(("range", f"{self.range[0]:.0f} to {self.range[1]:.0f} become 0 to 255"))
-        estimate = " (estimate)" if self.dry_run else ""
-        lines.append(("size", f"{self.bytes / 1e6:.1f} MB{estimate}"))
-        lines.append(("time", f"{self.seconds:.1f} s with {self.workers} process{'es' * (self.workers > 1)}{estimate}"))
-        return lines
+        return [*lines, *work_lines(self.bytes, self.seconds, self.workers, estimated=self.dry_run)]
 
     def _depth_order(self) -> tuple[float, float, float]:
         least, middle, largest = self.median_depth_m or (0.0, 0.0, 0.0)

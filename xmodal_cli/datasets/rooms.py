@@ -12,7 +12,7 @@ import io
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ import numpy as np
 from xmodal_cli import __version__, files
 from xmodal_cli.data.annotations import CocoFile
 from xmodal_cli.data.prepared import RGB, ModalityInfo, PreparedData
-from xmodal_cli.data.splits import TRAIN, divide
 from xmodal_cli.data.workers import resolve_workers, run_jobs
 from xmodal_cli.datasets import assembly
 from xmodal_cli.datasets.folder_settings import check_unchanged, open_existing
@@ -35,18 +34,23 @@ from xmodal_cli.datasets.room_frames import (
     encode_room_frame,
     prepare_room,
     render_room,
-    scene_name,
 )
 from xmodal_cli.datasets.room_objects import objects_of
 from xmodal_cli.datasets.room_pieces import CLASSES
 from xmodal_cli.datasets.room_sensor import thermal_range
-from xmodal_cli.errors import SettingsError, closest
+from xmodal_cli.datasets.rooms_settings import (
+    ALL_MODALITIES,
+    KNOWN,
+    RoomsSettings,
+    check_settings,
+    choose_splits,
+    scenes_by_id,
+)
+from xmodal_cli.errors import SettingsError
 from xmodal_cli.modalities import MODALITIES
 
 Progress = Callable[[int, int], None]
 
-ALL_MODALITIES = ("hha", "disparity", "depth", RAW_DEPTH, "thermal", "flow", "flow_kitti")
-KNOWN = (*MODALITIES, RAW_DEPTH)
 POSES = "poses.csv"
 POSE_PARTS = ("x", "y", "z", *(f"r{row}{column}" for row in (1, 2, 3) for column in (1, 2, 3)))
 POSE_COLUMNS = (
@@ -55,43 +59,7 @@ POSE_COLUMNS = (
     *(f"next_{part}" for part in POSE_PARTS),
     *(f"gravity_{axis}" for axis in "xyz"),
 )
-SMALLEST_SIDE_PX = 48  # below it things are a few pixels
-LARGEST_SIDE_PX = 4096
-MOST_SCENES = 10_000  # numbers have four digits
 TIMED = 3  # rooms that a dry run renders, after one that warms caches up
-
-
-@dataclass(frozen=True)
-class RoomsSettings:
-    """The options of `prepare rooms`.
-
-    Args:
-        out: the prepared data set to make.
-        scenes: how many rooms.
-        frames_per_scene: how many frames of each.
-        size_hw: of all images, pixels.
-        seed: of everything.
-        val_fraction: share of the frames, by room, that becomes the split val; 0 for none.
-        splits: rooms of each split by its name, in the order of the rooms; `scenes` is their sum, and no share counts.
-        modalities: what to make beside rgb; empty for all.
-        overwrite: make a data set anew that is there with other settings.
-        workers: processes; None decides.
-        dry_run: render a few rooms, estimate time and size, write nothing.
-        name: of the data set; None takes the folder's.
-    """
-
-    out: Path
-    scenes: int
-    frames_per_scene: int = 4
-    size_hw: tuple[int, int] = (240, 320)
-    seed: int = 0
-    val_fraction: float = 0.2
-    splits: Mapping[str, int] = field(default_factory=dict)
-    modalities: tuple[str, ...] = ()
-    overwrite: bool = False
-    workers: int | None = None
-    dry_run: bool = False
-    name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -144,10 +112,7 @@ class RoomsReport:
             lines.append(("files written", f"{self.written} ({self.finished} were finished before)"))
         if self.holes_percent is not None:
             lines.append(("raw depth", f"{self.holes_percent:.1f} % holes"))
-        estimate = " (estimate)" if self.dry_run else ""
-        lines.append(("size", f"{self.bytes / 1e6:.1f} MB{estimate}"))
-        lines.append(("time", f"{self.seconds:.1f} s with {self.workers} process{'es' * (self.workers > 1)}{estimate}"))
-        return lines
+        return [*lines, *assembly.work_lines(self.bytes, self.seconds, self.workers, estimated=self.dry_run)]
 
 
 def prepare_rooms(settings: RoomsSettings, progress: Progress | None = None) -> RoomsReport:
@@ -202,62 +167,6 @@ def rooms_are_there(settings: RoomsSettings) -> bool:
     check_settings(settings)
     old = _existing(settings)
     return old is not None and _is_whole(old, _recipe(settings, old), choose_splits(settings))
-
-
-def check_settings(settings: RoomsSettings) -> None:
-    """Check the options; all problems are reported at once.
-
-    Raises:
-        SettingsError: one or more make no sense.
-    """
-    problems = []
-    height, width = settings.size_hw
-    if not 1 <= settings.scenes <= MOST_SCENES:
-        problems.append(f"--scenes is 1 to {MOST_SCENES}; found {settings.scenes}.")
-    if not 1 <= settings.frames_per_scene <= 1000:
-        problems.append(f"--frames-per-scene is 1 to 1000; found {settings.frames_per_scene}.")
-    if min(settings.size_hw) < SMALLEST_SIDE_PX or max(settings.size_hw) > LARGEST_SIDE_PX:
-        problems.append(f"--size is {SMALLEST_SIDE_PX} to {LARGEST_SIDE_PX} pixels a side; found {width}x{height}.")
-    if settings.splits and (min(settings.splits.values()) < 1 or sum(settings.splits.values()) != settings.scenes):
-        found = ", ".join(f"{split} {count}" for split, count in settings.splits.items())
-        problems.append(f"--split counts are above 0 and add up to the {settings.scenes} rooms; found {found}.")
-    if settings.seed < 0:
-        problems.append(f"--seed is 0 or above; found {settings.seed}.")
-    if not 0 <= settings.val_fraction < 1:
-        problems.append(f"--val-fraction is 0 or above, and below 1; found {settings.val_fraction:g}.")
-    for name in settings.modalities:
-        if name not in KNOWN:
-            near = closest(name, KNOWN)
-            problems.append(f"There is no modality '{name}'; there are {', '.join(KNOWN)}. {near}".strip())
-    if problems:
-        raise SettingsError("\n".join(problems), "See `xmodal prepare rooms --help` for examples.")
-
-
-def choose_splits(settings: RoomsSettings) -> dict[str, list[str]]:
-    """IDs by split: whole rooms, chosen by a hash of their names.
-
-    Example:
-        >>> splits = choose_splits(RoomsSettings(Path("out"), scenes=5, frames_per_scene=2))
-        >>> {split: len(ids) for split, ids in splits.items()}
-        {'train': 8, 'val': 2}
-    """
-    scenes = _scenes(settings)
-    if settings.splits:
-        rooms = [name for name, count in settings.splits.items() for _ in range(count)]
-        return {
-            split: sorted(each for each, scene in scenes.items() if rooms[int(scene.rpartition("_")[2])] == split)
-            for split in settings.splits
-        }
-    if settings.val_fraction == 0 or settings.scenes == 1:
-        return {TRAIN: sorted(scenes)}
-    train, val = divide(scenes, settings.val_fraction, scenes)
-    return {TRAIN: train, "val": val}
-
-
-def _scenes(settings: RoomsSettings) -> dict[str, str]:
-    """Room by ID."""
-    rooms, frames = range(settings.scenes), range(settings.frames_per_scene)
-    return {f"{scene_name(room)}/{frame:03d}": scene_name(room) for room in rooms for frame in frames}
 
 
 def _recorded(settings: RoomsSettings) -> dict[str, Any]:
@@ -335,7 +244,7 @@ def _contents(
         modalities=infos,
         rows=[*rows, *kept],
         splits=splits,
-        scenes=_scenes(settings),
+        scenes=scenes_by_id(settings),
         labels=_labels(settings, splits, results),
         classes=CLASSES,
         camera=kinect(settings.size_hw[1], settings.size_hw[0]).to_dict(),
