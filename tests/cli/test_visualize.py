@@ -97,7 +97,7 @@ RUN, STUDENT, FILE = "RUN", "STUDENT", "FILE"
     ("words", "code", "named"),
     [
         (["filters", "no/such/run"], 2, "no run at"),
-        (["filters", RUN, STUDENT], 2, "argument"),
+        (["filters", RUN, "another/run"], 2, "argument"),
         (["features", RUN], 2, "xmodal distill"),
         (["features", STUDENT, "--layer", "features.55"], 2, "features.5"),
         (["features", STUDENT, "--layer", "features.3"], 2, "no transfer point"),
