@@ -116,7 +116,7 @@ def evaluate_command(
     kinds = {each.command for each in found}
     if kinds == {"finetune"} and not probe:
         _refuse(of_probes, "is for the probe of a distill run")
-        chosen = given_anew(data) or _recorded_data(found[0])
+        chosen = given_anew(data) or found[0].recorded_data()
         _report_detections(
             _score_runs(found, chosen, split, metric, proposals, size, device, precision, runs), earlier, paper, beside
         )
@@ -137,11 +137,6 @@ def _refuse(options: dict[str, Any], why: str) -> None:
     given = [name for name, value in options.items() if value is not None and value != []]
     if given:
         raise SettingsError(f"{', '.join(given)} {why}.", "Leave it out, or see `xmodal evaluate --help`.")
-
-
-def _recorded_data(run: RunFolder) -> Path:
-    """The data set that a finished run was trained on."""
-    return Path(run.card()["data"]["path"])
 
 
 def _score_file(path: Path, data: Path | None, split: str, metric: str | None, runs: Path) -> DetectionEvaluation:
@@ -253,7 +248,7 @@ def _probe(
     if isinstance(subject, Baseline):
         chosen = data or Path(DEFAULT_DATA)
     else:
-        chosen = given_anew(data) or _recorded_data(subject)
+        chosen = given_anew(data) or subject.recorded_data()
     with counting("images") as watch:
         result = evaluate_probe(
             subject,

@@ -14,6 +14,7 @@ from xmodal_cli.cli.output import out, table
 from xmodal_cli.errors import SettingsError
 
 if TYPE_CHECKING:
+    from xmodal_cli.pictures.canvas import Picture
     from xmodal_cli.pictures.eyes import View
     from xmodal_cli.runs.folder import RunFolder
 
@@ -44,12 +45,11 @@ def filters_command(run: RunArgument = None, out_: OutOption = None, runs: RunsO
     """Show first-layer filters before and after training, beside the teacher's; print how far they moved."""
     from xmodal_cli.cli.progress import TrainingScreen
     from xmodal_cli.pictures.filters import channel_summary, compare_filters, draw_filters
-    from xmodal_cli.pictures.kept import keep_picture, picture_path
 
     opened = _one(run, runs, BOTH)
     with TrainingScreen() as screen:
         compared = compare_filters(opened, screen.downloading)
-    path = keep_picture(picture_path(opened, "filters.png", out_), draw_filters(compared), out.command)
+    path = _kept(opened, "filters.png", out_, draw_filters(compared))
     columns = ["filters", "shape", "relative change", "correlation to now"]
     figures = table(f"first filters, {compared.layer}", columns, channel_summary(compared))
     out.result({**compared.to_dict(), "picture": str(path)}, [figures, str(path)], runs=[opened.path])
@@ -64,11 +64,10 @@ def filters_command(run: RunArgument = None, out_: OutOption = None, runs: RunsO
 def curves_command(run: RunsArgument = None, out_: OutOption = None, runs: RunsOption = Path(DEFAULT_RUNS)) -> None:
     """Draw loss, explained variance and mAP of one run or several, finished or not, in one figure."""
     from xmodal_cli.pictures.curves import draw_curves, last_figures, names_of, read_curves
-    from xmodal_cli.pictures.kept import keep_picture, picture_path
 
     opened = _several(run, runs, BOTH)
     found = [read_curves(each) for each in opened]
-    path = keep_picture(picture_path(opened[0], "curves.png", out_), draw_curves(found), out.command)
+    path = _kept(opened[0], "curves.png", out_, draw_curves(found))
     rows = [[name, *last_figures(each)] for name, each in zip(names_of(opened), found, strict=True)]
     figures = table("last figures", ["run", "steps", "loss", "explained variance", "mAP"], rows)
     results = {"curves": [each.to_dict() for each in found], "picture": str(path)}
@@ -95,7 +94,6 @@ def patches_command(
 ) -> None:
     """Show the patches where units of student and teacher fire most, and the colour patches at the student's places."""
     from xmodal_cli.cli.progress import counting
-    from xmodal_cli.pictures.kept import keep_picture, picture_path
     from xmodal_cli.pictures.patches import choose_units, draw_patches, patch_table, respond
 
     opened, named = _one(run, runs, BOTH), _numbers(units)
@@ -104,7 +102,7 @@ def patches_command(
         responses = respond(view, watch)
     chosen = choose_units(responses, named, top_units)
     picture = draw_patches(view, responses, chosen, count)
-    path = keep_picture(picture_path(opened, "patches.png", out_), picture, out.command)
+    path = _kept(opened, "patches.png", out_, picture)
     found = patch_table(view, responses, chosen, count)
     rows = [[each["unit"], f"{each['agreement']:.3f}", each["own"][0]["id"]] for each in found]
     what = "agreement with the teacher" if view.teacher else "best above usual, deviations"
@@ -132,13 +130,12 @@ def features_command(
     """Show maps of teacher and student in the same colours, the teacher's main directions, on held-out pairs."""
     from xmodal_cli.cli.progress import counting
     from xmodal_cli.pictures.features import draw_features, look_at_features
-    from xmodal_cli.pictures.kept import keep_picture, picture_path
 
     opened = _one(run, runs, ("distill",))
     view = _view(opened, data, layer, split, device)
     with counting("pairs") as watch:
         found = look_at_features(view, count, watch)
-    path = keep_picture(picture_path(opened, "features.png", out_), draw_features(view, found), out.command)
+    path = _kept(opened, "features.png", out_, draw_features(view, found))
     rows = [[name, f"{share:.1%}"] for name, share in zip(found.ids, found.explained, strict=True)]
     figures = table(f"explained variance at {view.own.layer}", ["pair", "explained"], rows)
     results = {"layer": view.own.layer, **found.to_dict(), "picture": str(path)}
@@ -188,7 +185,7 @@ def detections_command(
         from xmodal_cli.cli.progress import counting
 
         opened = _several(run, runs, ("finetune",))
-        prepared = PreparedData.open(given_anew(data) or Path(opened[0].card()["data"]["path"]))
+        prepared = PreparedData.open(given_anew(data) or opened[0].recorded_data())
         with counting("images") as watch:
             scenes = scenes_of_runs(opened, prepared, split, wanted, count, least_score, most, device, watch)
         path = picture_path(opened[0], "detections.png", out_)
@@ -244,9 +241,16 @@ def _view(run: RunFolder, data: Path | None, layer: str | None, split: str | Non
     from xmodal_cli.data.prepared import PreparedData
     from xmodal_cli.pictures.eyes import open_view
 
-    prepared = PreparedData.open(given_anew(data) or Path(run.card()["data"]["path"]))
+    prepared = PreparedData.open(given_anew(data) or run.recorded_data())
     with TrainingScreen() as screen:
         return open_view(run, prepared, layer=layer, split=split, device=device, downloading=screen.downloading)
+
+
+def _kept(run: RunFolder, name: str, out_: Path | None, picture: Picture) -> Path:
+    """Where a picture of a run was kept."""
+    from xmodal_cli.pictures.kept import keep_picture, picture_path
+
+    return keep_picture(picture_path(run, name, out_), picture, out.command)
 
 
 def _numbers(text: str | None) -> list[int] | None:

@@ -12,7 +12,7 @@ import io
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -254,8 +254,6 @@ def _contents(
 
 def _info(name: str) -> ModalityInfo:
     """The description of a modality; raw depth is depth with zeros where nothing was seen."""
-    from dataclasses import replace
-
     if name == RAW_DEPTH:
         return replace(assembly.modality_info("depth"), folder=RAW_DEPTH)
     return assembly.modality_info(name, thermal_range())
@@ -356,8 +354,6 @@ def _estimate(
     settings: RoomsSettings, recipe: RoomRecipe, splits: Mapping[str, Sequence[str]], workers: int
 ) -> RoomsReport:
     """Render a few rooms in memory and say what all of them will take."""
-    from dataclasses import replace
-
     seconds, sizes, holes = [], [], []
     for number in [0, *range(0, settings.scenes, max(1, settings.scenes // TIMED))][: TIMED + 1]:
         start = time.perf_counter()

@@ -146,11 +146,6 @@ def evaluate_probe(
     return evaluation
 
 
-def recorded_data(run: RunFolder) -> Path:
-    """The data set that a finished run was trained on."""
-    return Path(run.card()["data"]["path"])
-
-
 def find_run(path: Path | None, runs: Path) -> RunFolder:
     """The run named, or the newest finished one.
 

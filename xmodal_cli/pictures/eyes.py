@@ -23,12 +23,11 @@ from xmodal_cli.errors import DataError, SettingsError, closest
 from xmodal_cli.models.downloads import Watcher
 from xmodal_cli.models.grid import Grid
 from xmodal_cli.models.layers import Tapped, grid, resolve_layer
-from xmodal_cli.pictures.subjects import Subject, open_subject, silent, teacher_of
+from xmodal_cli.pictures.subjects import Subject, open_subject, silent, teacher_of, transfer_size_hw
 from xmodal_cli.runs.device import resolve_device
 from xmodal_cli.runs.folder import RunFolder
 from xmodal_cli.transfer.adapted import load_adapted
 from xmodal_cli.transfer.regions import REGION_LAYERS
-from xmodal_cli.transfer.student import load_student
 from xmodal_cli.transfer.teacher import Teacher
 
 VAL = "val"  # the split that is looked at where there is one: nobody trained on it
@@ -204,15 +203,14 @@ def _pair_of_eyes(
     taught = teacher_of(subject, downloading)
     assert taught is not None, "a transfer has a teacher"
     source, network = taught
-    student = load_student(subject.run)
     point: dict[str, Any] = subject.card["transfer"][number]
-    adapted, divisor = load_adapted(subject.run, student, network, number, size_hw)
+    adapted, divisor = load_adapted(subject.run, subject.card, subject.network, network, number, size_hw)
     adapted.to(on)
     divided = divisor.view(1, -1, 1, 1)
     teacher = Teacher(network, [point["teacher"]], on, "fp32")
     teacher_grid = grid(network, point["teacher"], size_hw)
     # Aligned onto the teacher's cells, the student's own reach stays what it was.
-    own_grid = replace(teacher_grid, field_hw=grid(student.backbone, point["student"], size_hw).field_hw)
+    own_grid = replace(teacher_grid, field_hw=grid(subject.network, point["student"], size_hw).field_hw)
     return (
         Eye(
             f"student ({subject.modality})",
@@ -234,6 +232,5 @@ def _pair_of_eyes(
 def _size_hw(subject: Subject, data: PreparedData, ids: Sequence[str]) -> tuple[int, int]:
     """Height and width that the networks see: those of the training."""
     if subject.is_transfer:
-        height, width = subject.card["size_hw"]
-        return height, width
+        return transfer_size_hw(subject)
     return ImageSize(**subject.card["size"]).of(common_size(data, ids))

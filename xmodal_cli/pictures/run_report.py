@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from xmodal_cli.data.prepared import PreparedData
+from xmodal_cli.detect.scoring import COMMAND as EVALUATE
+from xmodal_cli.detect.scoring import RESULTS
 from xmodal_cli.errors import DataError, XmodalError
 from xmodal_cli.metrics.paper import PaperRow
 from xmodal_cli.pictures.curves import draw_curves, names_of, read_curves
@@ -26,7 +28,6 @@ from xmodal_cli.pictures.scenes import scenes_of_runs
 from xmodal_cli.runs.folder import CARD, RunFolder
 
 Part = Text | Table | Figure
-EVALUATIONS, RESULTS = "evaluate", "results.json"  # where scores of runs lie, beside the runs' own folders
 SCENES, LEAST_SCORE, MOST_DETECTIONS = 4, 0.1, 6
 UNITS = 3
 LOOKED_AT = 200  # pairs in which units are searched: a report of several runs should take minutes at most
@@ -171,7 +172,7 @@ def evaluations_of(run: RunFolder) -> list[tuple[str, dict[str, Any]]]:
     Damaged ones are passed over: they are not this run's.
     """
     found = []
-    for path in sorted((run.path.parents[1] / EVALUATIONS).glob(f"*/{RESULTS}")):
+    for path in sorted((run.path.parents[1] / EVALUATE).glob(f"*/{RESULTS}")):
         try:
             document = json.loads(path.read_bytes())
             ours = any(Path(each).parts[-2:] == run.path.parts[-2:] for each in document["runs"])
@@ -207,8 +208,8 @@ def _ap_table(detecting: Mapping[str, Mapping[str, Any]], paper: PaperRow | None
     caption = "AP in percent, by evaluation"
     if paper is not None:
         columns.append(f"paper, {paper.table}/{paper.id}")
-        rows = [[*row, _percent(paper.ap.get(str(row[0])))] for row in rows[:-1]]
-        rows.append(["mean", *(_percent(each["results"]["mAP"]) for each in detecting.values()), _percent(paper.mAP)])
+        beside = {**paper.ap, "mean": paper.mAP}
+        rows = [[*row, _percent(beside.get(str(row[0])))] for row in rows]
         caption += "; the paper's figures are of other networks, data and training: see docs/results.md"
     return Table(columns, rows, f"{caption}.", marked=[len(rows) - 1])
 
@@ -227,7 +228,7 @@ def _filters(run: RunFolder) -> list[Part]:
 
 
 def _data(run: RunFolder, choice: Choice) -> PreparedData:
-    return PreparedData.open(choice.data or Path(run.card()["data"]["path"]))
+    return PreparedData.open(choice.data or run.recorded_data())
 
 
 def _features(run: RunFolder, choice: Choice) -> list[Part]:

@@ -18,7 +18,7 @@ from xmodal_cli.detect.start import start_backbone, start_from_run
 from xmodal_cli.errors import SettingsError
 from xmodal_cli.models.backbones import Backbone
 from xmodal_cli.models.downloads import Watcher
-from xmodal_cli.runs.folder import RunFolder, open_run
+from xmodal_cli.runs.folder import CARD, RunFolder, open_run
 from xmodal_cli.transfer.build import start_student, teacher_network
 from xmodal_cli.transfer.distill import COMMAND as TRANSFER
 from xmodal_cli.transfer.distill import saved_settings as transfer_settings
@@ -90,7 +90,7 @@ def start_of(subject: Subject, downloading: Watcher = silent) -> tuple[str, Back
     if subject.is_transfer:
         settings = transfer_settings(subject.run)
         points = [point["student"] for point in subject.card["transfer"]]
-        return _word(settings.init), start_student(settings, channels, points, _size_hw(subject), downloading)
+        return _word(settings.init), start_student(settings, channels, points, transfer_size_hw(subject), downloading)
     detector = detector_settings(subject.run)
     if Path(detector.init).is_dir():
         return _word(detector.init), start_from_run(open_run(Path(detector.init)), detector.seed).backbone
@@ -112,17 +112,20 @@ def teacher_of(subject: Subject, downloading: Watcher = silent) -> tuple[str, Ba
     """
     if not subject.is_transfer:
         earlier = Path(detector_settings(subject.run).init)
-        if not (earlier / "card.json").is_file():
+        if not (earlier / CARD).is_file():
             return None
         return teacher_of(open_subject(open_run(earlier)), downloading)
     settings = transfer_settings(subject.run)
     channels = len(subject.card["teacher"]["input"]["mean"])
     layers = [point["teacher"] for point in subject.card["transfer"]]
     taught_by = teacher_run(settings)
-    return settings.source, teacher_network(settings, taught_by, channels, layers, _size_hw(subject), downloading)
+    return settings.source, teacher_network(
+        settings, taught_by, channels, layers, transfer_size_hw(subject), downloading
+    )
 
 
-def _size_hw(subject: Subject) -> tuple[int, int]:
+def transfer_size_hw(subject: Subject) -> tuple[int, int]:
+    """Height and width that the networks of a transfer saw."""
     height, width = subject.card["size_hw"]
     return height, width
 

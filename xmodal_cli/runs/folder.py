@@ -110,6 +110,10 @@ class RunFolder:
                 ) from None
         return records
 
+    def recorded_data(self) -> Path:
+        """The data set that a finished run learned from."""
+        return Path(self.card()["data"]["path"])
+
     def resume(self) -> str:
         """The command line that continues this run."""
         return f"xmodal {self.command} --resume {self.path}"

@@ -8,7 +8,6 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from multiprocessing import resource_tracker
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -95,6 +94,8 @@ def deaf_children() -> Iterator[None]:
     A terminal, `timeout` and batch systems signal all processes of a job at once; a worker that dies of it would take
     the training process with it before its state is saved. What arrives for this process meanwhile is heard afterwards.
     """
+    from multiprocessing import resource_tracker  # 30 ms, which only commands with processes need to pay
+
     resource_tracker.ensure_running()  # the first worker would start it, and starting it unblocks both signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:

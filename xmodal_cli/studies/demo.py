@@ -19,8 +19,8 @@ from xmodal_cli.metrics.paper import paper_table
 from xmodal_cli.runs.session import NOBODY, Watchers
 from xmodal_cli.studies.making import Boxes, Rooms
 from xmodal_cli.studies.plan import Plan, Recipe
+from xmodal_cli.studies.rows import Row
 from xmodal_cli.studies.steps import Moment, Step, run_study
-from xmodal_cli.studies.trainings import Training
 
 TEACH, PAIRS, FEW, VAL = "teach", "pairs", "few", "val"
 TEACHER, STUDENT, NONE, COPIED, TRANSFERRED = "teacher", "student", "none", "copied", "transferred"
@@ -105,26 +105,6 @@ class DemoSettings:
 
 
 @dataclass(frozen=True)
-class DemoRow:
-    """A row of the table: measured mAP by seed, and the paper's on real data, percent."""
-
-    id: str
-    title: str
-    mAP: Mapping[int, float]
-    paper: float | None
-
-    @property
-    def mean(self) -> float:
-        """Over the seeds."""
-        return sum(self.mAP.values()) / len(self.mAP)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        by_seed = {str(seed): value for seed, value in self.mAP.items()}
-        return {"id": self.id, "title": self.title, "mAP": self.mean, "mAP_by_seed": by_seed, "paper": self.paper}
-
-
-@dataclass(frozen=True)
 class Demo:
     """What the demo gave.
 
@@ -136,7 +116,7 @@ class Demo:
     """
 
     settings: DemoSettings
-    rows: tuple[DemoRow, ...]
+    rows: tuple[Row, ...]
     explained: Mapping[int, float]
     detectors: Mapping[str, Path] = field(default_factory=dict)
 
@@ -215,14 +195,12 @@ def demo(
     run_study(steps(settings), watch, watchers)
     made, paper = [recipe(settings, seed) for seed in settings.seeds], paper_table("table1")
     rows = tuple(
-        DemoRow(row, title, {each.seed: each.scores[row].results()["mAP"] for each in made}, paper[like].mAP)
+        Row(row, title, {each.seed: each.scores[row].results()["mAP"] for each in made}, paper[like].mAP)
         for row, (title, _, like) in ROWS.items()
     )
-    explained = {each.seed: 100 * _explained(each.trainings[STUDENT]) for each in made}
+    explained = {
+        each.seed: value for each in made if (value := each.trainings[STUDENT].explained_variance()) is not None
+    }
     found = Demo(settings, rows, explained, {name: each.path for name, each in made[0].trainings.items()})
     files.write_json(settings.out / TABLE, found.to_dict())
     return found
-
-
-def _explained(student: Training) -> float:
-    return float(student.run.card()["metrics"]["explained_variance"])

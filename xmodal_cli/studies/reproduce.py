@@ -14,6 +14,7 @@ from xmodal_cli.metrics.paper import PaperTable, paper_table
 from xmodal_cli.runs.session import NOBODY, Watchers
 from xmodal_cli.studies import table1, table4
 from xmodal_cli.studies.plan import PRESETS, Plan, Recipe
+from xmodal_cli.studies.rows import Row
 from xmodal_cli.studies.steps import Moment, Step, run_study
 from xmodal_cli.studies.trainings import OF_THE_MACHINE
 
@@ -21,39 +22,6 @@ TABLES: Mapping[str, Callable[[Plan, int], Recipe]] = {"table1": table1.recipe, 
 COMPARED = ("distill", "finetune")
 # What stands in every table anyway, or is no choice of a training.
 NOT_COMPARED = {*OF_THE_MACHINE, "data", "seed", "split", "checkpoint_every"}
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of a table, made anew.
-
-    Args:
-        id: its name in the paper's table.
-        title: what it is.
-        mAP: measured, percent, by seed.
-        paper: the paper's mAP, percent.
-        explained_variance, probe: of the student behind it, percent by seed, where measured.
-    """
-
-    id: str
-    title: str
-    mAP: Mapping[int, float]
-    paper: float | None
-    explained_variance: Mapping[int, float]
-    probe: Mapping[int, float]
-
-    @property
-    def mean(self) -> float | None:
-        """Mean over the seeds that are there."""
-        return sum(self.mAP.values()) / len(self.mAP) if self.mAP else None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for `--json`."""
-        kinds = {"mAP_by_seed": self.mAP, "explained_variance": self.explained_variance, "probe": self.probe}
-        by_seed = {
-            name: {str(seed): value for seed, value in figures.items()} for name, figures in kinds.items() if figures
-        }
-        return {"id": self.id, "title": self.title, "mAP": self.mean, "paper": self.paper, **by_seed}
 
 
 @dataclass(frozen=True)
@@ -149,10 +117,7 @@ def _explained(recipe: Recipe, row: str) -> float | None:
     """Explained variance of the student behind a row's last detector, percent."""
     detector = recipe.scores[row].runs[-1].name.removesuffix(f"-{recipe.seed}")
     student = recipe.needs.get(detector)
-    if student is None or not recipe.trainings[student].finished():
-        return None
-    value = recipe.trainings[student].run.card()["metrics"].get("explained_variance")
-    return None if value is None else 100 * float(value)
+    return None if student is None else recipe.trainings[student].explained_variance()
 
 
 def differences(plan: Plan, recipe: Recipe) -> tuple[str, ...]:

@@ -96,6 +96,11 @@ class Training:
         module, kind = COMMANDS[self.command]
         return float(module.rehearse(kind.from_dict({**self.given, **self.trial})).seconds)
 
+    def explained_variance(self) -> float | None:
+        """Of a finished transfer's held-out pairs, percent; None where it is not finished or nothing was held out."""
+        value = self.run.card()["metrics"].get("explained_variance") if self.finished() else None
+        return None if value is None else 100 * float(value)
+
     def settings(self) -> dict[str, Any]:
         """The settings as far as they are known: the run's own where it has begun."""
         _, kind = COMMANDS[self.command]

@@ -5,6 +5,9 @@ Shapes: C_t channels of the teacher at a transfer point.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import Tensor, nn
 
 from xmodal_cli.errors import DataError
@@ -14,17 +17,23 @@ from xmodal_cli.models.weights import load_file
 from xmodal_cli.runs.folder import RunFolder
 from xmodal_cli.transfer.align import Alignment
 from xmodal_cli.transfer.points import TransferPoint
-from xmodal_cli.transfer.student import ADAPTER, Student
+from xmodal_cli.transfer.student import ADAPTER
 from xmodal_cli.transfer.task import AdaptedStudent
 
 
 def load_adapted(
-    run: RunFolder, student: Student, teacher: Backbone, number: int, size_hw: tuple[int, int]
+    run: RunFolder,
+    card: Mapping[str, Any],
+    student: Backbone,
+    teacher: Backbone,
+    number: int,
+    size_hw: tuple[int, int],
 ) -> tuple[AdaptedStudent, Tensor]:
     """The student behind the adapter of one transfer point that is a map of the whole image.
 
     Args:
         run: a finished transfer.
+        card: its card.
         student: its student.
         teacher: the network that taught, for its grid.
         number: of the transfer point, in the order of the card.
@@ -37,7 +46,7 @@ def load_adapted(
     Raises:
         DataError: the adapter's file is damaged or of another transfer.
     """
-    described, path = student.card["transfer"][number], run.path / ADAPTER
+    described, path = card["transfer"][number], run.path / ADAPTER
     point = TransferPoint(described["teacher"], described["student"], described["weight"])
     state = load_file(path)
     try:
@@ -49,10 +58,10 @@ def load_adapted(
         ) from None
     adapter = nn.Conv2d(weight.shape[1], weight.shape[0], 1)
     adapter.load_state_dict({"weight": weight, "bias": bias})
-    alignment = Alignment(grid(student.backbone, point.student, size_hw), grid(teacher, point.teacher, size_hw))
+    alignment = Alignment(grid(student, point.student, size_hw), grid(teacher, point.teacher, size_hw))
     module = AdaptedStudent(
-        Tapped(student.backbone, [point.student]),
-        student.backbone.input,
+        Tapped(student, [point.student]),
+        student.input,
         [point],
         [adapter],
         [bool(described["adapter_relu"])],
