@@ -1,6 +1,6 @@
 """Promises of README.md, docs/ and the help: every command line that they show is one that the program understands.
 
-Nothing is executed. A line is read as a shell would read it and compared with the options, choices and number of
+Nothing is executed here. A line is read as a shell would read it and compared with the options, choices and number of
 arguments that each command really has.
 """
 
@@ -8,66 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import shlex
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
-import typer
+from documents import COMMANDS, DOCUMENTS, ROOT, command_lines, problem, wrong
 
-from xmodal_cli.cli.app import MAP, app
+from xmodal_cli.cli.app import MAP
 from xmodal_cli.transfer.settings import DistillSettings
-
-ROOT = Path(__file__).parents[1]
-# docs/cli.md is made of the help, whose examples are read below.
-DOCUMENTS = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")} - {ROOT / "docs" / "cli.md"})
-SHOWN = re.compile(r"`(xmodal [^`]+)`", re.DOTALL)  # in the middle of a sentence
-ENDS = re.compile(r"\s+(?:#|&&|\|\||\||;|>)(?:\s|$).*")  # where a shell ends the command or begins a comment
-OPTIONAL = re.compile(r"\[([^\]]*)\]")
-PLACEHOLDER = re.compile(r"^[A-Z]$")  # N processes, seed S
-PROGRAM: Any = typer.main.get_command(app)
-
-
-def leaves(group: Any, words: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
-    """Every command by its words: `("prepare", "folder")` and so on."""
-    found: dict[tuple[str, ...], Any] = {}
-    for name, each in group.commands.items():
-        found |= leaves(each, (*words, name)) if hasattr(each, "commands") else {(*words, name): each}
-    return found
-
-
-COMMANDS = leaves(PROGRAM)
-
-
-def command_lines(text: str) -> list[str]:
-    """The command lines in a text: those that begin a line, go on after `&&`, or stand between backquotes."""
-    whole = re.sub(r"\s*\\\n\s*", " ", text)
-    starts = [part.strip() for line in whole.splitlines() for part in line.split("&&")]
-    found = [line.removeprefix("Then: ") for line in starts]
-    begun = [re.sub(r"^\d\s+", "", line) for line in found]  # the map numbers its steps
-    lines = [re.split(r"\s{2,}", line)[0] for line in begun if line.startswith("xmodal ")]
-    return [*lines, *(" ".join(shown.split()) for shown in SHOWN.findall(whole) if "\n\n" not in shown)]
-
-
-def problem(line: str) -> str | None:
-    """What the program would not understand of a command line; None where all is well."""
-    words = [PLACEHOLDER.sub("1", word) for word in shlex.split(OPTIONAL.sub(r"\1", ENDS.sub("", line)))[1:]]
-    path = next((each for each in COMMANDS if tuple(words[: len(each)]) == each), ())
-    if not path and not words[0].startswith("-"):
-        return None if words in ([group] for group, *_ in COMMANDS) else f"there is no command {' '.join(words[:2])}"
-    command, rest = (COMMANDS[path], words[len(path) :]) if path else (PROGRAM, words)
-    if path and (not rest or "..." in rest):  # a command that is only named, or shown in part
-        return None
-    try:
-        command.make_context("xmodal", rest)  # reads the words, runs nothing
-    except Exception as error:
-        return None if type(error).__name__ == "Exit" else f"{error}"  # --version and --help end by themselves
-    return None
-
-
-def wrong(text: str) -> dict[str, str]:
-    """The command lines of a text that would not be understood, with what is wrong with each."""
-    return {line: found for line in command_lines(text) if (found := problem(line))}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

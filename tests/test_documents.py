@@ -1,0 +1,121 @@
+"""Promises of README.md and docs/: the command lines that they show do what they say, on a small rig made of rooms.
+
+Short ones are executed as they stand. Long ones are tried here with `--dry-run`, and executed whole by the campaign,
+`python -m pytest tests/test_documents.py -m campaign -n0`; those that fetch published weights are part of it with
+`XMODAL_NETWORK=1`. The lines of docs/results.md stand beside the figures that they gave, and take hours.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from documents import COMMANDS, DOCUMENTS, command_lines, command_of, only_named, words_of
+from workplace import CALM, WEIGHTS, filled_in, make_workplace
+
+from xmodal_cli.cli.app import run as xmodal
+
+MEASURED = {"results.md", "CHANGELOG.md"}
+TRAINS = {("distill",), ("finetune",), ("reproduce",)}
+LONG = {*TRAINS, ("demo",), ("prepare", "folder"), ("prepare", "rooms"), ("prepare", "proposals")}
+NETWORK = bool(os.environ.get("XMODAL_NETWORK"))
+
+
+def shown() -> list[str]:
+    """Every whole command line of the documents, once."""
+    texts = [path.read_text() for path in DOCUMENTS if path.name not in MEASURED]
+    lines = dict.fromkeys(line for text in texts for line in command_lines(text))
+    return [line for line in lines if not only_named(words_of(line))]
+
+
+def is_long(line: str) -> bool:
+    """Whether it may take more than half a minute on real data; going on with a finished run does not."""
+    return command_of(words_of(line)) in LONG and "--resume" not in line
+
+
+def needs_gpus(line: str) -> bool:
+    """Whether it names devices that few machines have."""
+    return "--devices" in line or "cuda" in line
+
+
+def fetches(line: str) -> bool:
+    """Whether it reads published weights, of a teacher or of a network."""
+    words = words_of(line)
+    teaches = command_of(words) == ("distill",) and not {"--teacher-run", "--resume"} & set(words)
+    return teaches or "imagenet" in words or command_of(words) == ("reproduce",)
+
+
+def trial(words: list[str]) -> list[str]:
+    """The same words, for a try of a long command: smaller images, and random weights where published ones are read."""
+    command, asked = command_of(words), [*words, *({"--dry-run"} - set(words))]
+    if command == ("reproduce",):
+        tiny = ("distill.size=96", "distill.batch_size=1", "finetune.size=96", "finetune.regions=8")
+        asked += ["--weights", WEIGHTS["squeezenet1_1"], "--second-weights", WEIGHTS["squeezenet1_0"]]
+        return asked + [word for setting in tiny for word in ("--set", setting)]
+    if command in TRAINS:
+        asked += ["--batch-size", "1", *CALM]
+    if command == ("distill",):
+        asked += ["--size", "112x140"]
+        asked += [] if "--teacher-run" in words else ["--teacher-weights", "random"]
+    return with_weights(asked)
+
+
+def with_weights(words: list[str]) -> list[str]:
+    """The same words, with a file in place of the published weights of a network that begins with them."""
+    return [*words, "--weights", WEIGHTS["squeezenet1_1"]] if "imagenet" in words else words
+
+
+SHORT_LINES = [line for line in shown() if not is_long(line)]
+LONG_LINES = [line for line in [*shown(), "xmodal demo"] if is_long(line) and not needs_gpus(line)]
+CAN_BE_TRIED = [line for line in LONG_LINES if command_of(words_of(line)) != ("demo",)]  # has tests of its own
+
+
+@pytest.fixture(scope="session")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the command lines find what they name; nobody may change it."""
+    folder = tmp_path_factory.mktemp("documents")
+    make_workplace(folder)
+    return folder
+
+
+@pytest.fixture
+def at_work(workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, the current folder, for one command line."""
+    shutil.copytree(workplace, tmp_path / "work", symlinks=True)
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
+
+
+def make_room_for(words: list[str]) -> None:
+    """Take away the data set that a command is to make: its reader has none yet."""
+    if "--out" in words:
+        shutil.rmtree(words[words.index("--out") + 1], ignore_errors=True)
+
+
+@pytest.mark.parametrize("line", SHORT_LINES)
+def test_a_short_command_line_of_the_documents_works(line: str, at_work: Path) -> None:
+    assert xmodal(with_weights(filled_in(line))) == 0
+
+
+@pytest.mark.parametrize("line", CAN_BE_TRIED)
+def test_a_long_command_line_of_the_documents_can_be_tried(line: str, at_work: Path) -> None:
+    words = filled_in(line)
+    make_room_for(words)
+    assert xmodal(trial(words)) == 0
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("line", LONG_LINES)
+def test_a_long_command_line_of_the_documents_works(line: str, at_work: Path) -> None:
+    if fetches(line) and not NETWORK:
+        pytest.skip("reads published weights (set XMODAL_NETWORK=1 to fetch them)")
+    words = filled_in(line)
+    make_room_for(words)
+    assert xmodal(words) == 0
+
+
+def test_every_command_is_executed_from_the_documents() -> None:
+    executed = {command_of(words_of(line)) for line in [*SHORT_LINES, *LONG_LINES]}
+    assert COMMANDS.keys() - executed == {("doctor",), ("cache", "list")}  # shown by their names alone

@@ -1,0 +1,110 @@
+"""A folder in which the command lines of the documents find what they name: a rig, data sets, proposals and runs.
+
+Everything is small and made of built-in rooms. What stands in the documents for something of the reader's own is
+replaced by what lies here.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+import torch
+from documents import words_of
+
+from xmodal_cli.cli.app import run as xmodal
+from xmodal_cli.data.prepared import PreparedData
+from xmodal_cli.models.backbones import build
+
+STANDS_FOR = {
+    "RGB_RUN": "runs/finetune/RGB_RUN",
+    "HHA_RUN": "runs/finetune/HHA_RUN",
+    "RUN": "runs/distill/NAME",
+    "DATA": "data/rig",
+    "FILE": "runs/evaluate/DISPARITY_EVALUATION/detections.json",
+    "TABLE": "table1",
+    "LAYER": "features.3",
+    "pool5": "features.3",
+    "NAME": "squeezenet1_1",
+    "STUDENT": "alexnet",
+    "TEACHER": "vgg16",
+    "PATTERN": "vgg*",
+    "HEIGHTxWIDTH": "224x224",
+    "image.png": "data/rig/hha/room_0000/000.png",
+    "data/rig/hha/ID.png": "data/rig/hha/room_0000/000.png",
+}
+WEIGHTS = {name: f"{name}.pth" for name in ("squeezenet1_1", "squeezenet1_0")}  # random, in place of published ones
+CALM = ("--device", "cpu", "--threads", "1", "--workers", "0")
+SHORT = ("--iterations", "2", "--batch-size", "2", *CALM)
+
+
+def filled_in(line: str) -> list[str]:
+    """The words of a line, with something that lies in the folder in place of what is the reader's own."""
+    return [STANDS_FOR.get(word, word) for word in words_of(line)]
+
+
+def make_workplace(folder: Path) -> None:
+    """Make everything; a second time costs as much."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("XMODAL_CACHE", str(folder / "cache"))
+        _make_data()
+        _make_rig()
+        _make_proposals()
+        _make_runs()
+
+
+def _run(*words: str) -> None:
+    assert xmodal([*words, "--quiet"]) == 0, " ".join(words)
+
+
+def _make_data() -> None:
+    kinds = [word for kind in ("hha", "depth", "thermal") for word in ("--modality", kind)]
+    rooms = "--scenes", "6", "--frames-per-scene", "2", "--size", "128x96", "--workers", "1"
+    _run("prepare", "rooms", "--out", "data/nyud2", *rooms, *kinds)
+    for name in ("data/rooms", "rooms-picture"):
+        shutil.copytree("data/nyud2", name)
+    for name, path in WEIGHTS.items():
+        torch.save(build(name, seed=0).module.state_dict(), path)
+
+
+def _make_rig() -> None:
+    """Colour, depth and thermal images, boxes and scenes, as somebody with a rig has them, and prepared."""
+    for kind in ("rgb", "depth", "thermal"):
+        shutil.copytree(f"data/nyud2/{kind}", f"rig/{kind}")
+    for file in ("annotations/train.json", "annotations/val.json", "scenes.csv"):
+        shutil.copy(f"data/nyud2/{file}", "rig")
+    shared = "--rgb", "rig/rgb", "--out", "data/rig"
+    labels = "--annotations", "train=rig/train.json", "--annotations", "val=rig/val.json", "--scenes", "rig/scenes.csv"
+    depth = "--target", "rig/depth", "--modality", "hha", "--modality", "depth", "--depth-unit", "0.001"
+    _run("prepare", "folder", *shared, *labels, *depth, "--camera", "117,117,64.5,48.5", "--workers", "1")
+    _run("prepare", "folder", *shared, "--target", "rig/thermal", "--modality", "thermal", "--workers", "1")
+
+
+def _make_proposals() -> None:
+    """Bottom-up ones for both data sets, and the published file's layout: y first, counted from 1."""
+    for data in ("data/nyud2", "data/rig"):
+        _run("prepare", "proposals", data, "--method", "bottom-up", "--modality", "hha", "--most", "50")
+    ids = PreparedData.open(Path("data/nyud2")).ids("train+val")
+    boxes = np.empty((len(ids), 1), dtype=object)
+    boxes[:, 0] = [np.array([[1.0, 1.0, 96.0, 128.0], [11.0, 21.0, 40.0, 60.0]]) for _ in ids]
+    scipy.io.savemat("nyud2_mcg_boxes.mat", {"bboxes": boxes, "imnames": np.array(ids, dtype=object)[:, None]})
+
+
+def _make_runs() -> None:
+    """A student, detectors on colour and HHA, a proposal network, and an evaluation."""
+    hha = "--data", "data/rig", "--modality", "hha", *SHORT
+    squeezenet = "--backbone", "squeezenet1_1", "--size", "96"
+    teacher = "--teacher", "squeezenet1_1", "--teacher-weights", "random", "--student", "squeezenet1_1"
+    _run("distill", *hha, *teacher, "--run-name", "NAME", "--transfer", "features.3:features.3")
+    _run("finetune", "--data", "data/rig", "--modality", "rgb", *SHORT, *squeezenet, "--run-name", "RGB_RUN")
+    for name in ("NAME", "HHA_RUN", "RUN_A", "RUN_B"):
+        _run("finetune", *hha, *squeezenet, "--run-name", name)
+    _run("evaluate", "runs/finetune/NAME", "--data", "data/rig", "--split", "val")
+    next(Path("runs/evaluate").iterdir()).rename("runs/evaluate/DISPARITY_EVALUATION")
+    rpn = "--method", "rpn", "--init", "random", "--iterations", "2", "--most", "50"
+    _run("prepare", "proposals", "data/rooms", *rpn)
+    next(path for path in Path("runs/rpn").iterdir() if not path.is_symlink()).rename("runs/rpn/NAME")
