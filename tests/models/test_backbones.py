@@ -52,7 +52,7 @@ def test_building_does_not_disturb_global_random_numbers() -> None:
 @pytest.mark.parametrize("name", [kind for kind in KINDS if kind != "caffenet-rgb"])
 def test_random_features_are_of_ordinary_size(name: str) -> None:
     backbone = build(name)
-    noise = torch.randint(0, 256, (2, 3, 152, 200), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    noise = torch.randint(0, 256, (2, 3, 104, 136), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     tapped = Tapped(backbone, [default_layer(backbone)]).train()  # batch statistics, as when training begins
     with torch.no_grad():
         maps = tapped(backbone.input.normalise(noise))[default_layer(backbone)]

@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import tiny_runs
 
+from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.errors import DataError, SettingsError
 from xmodal_cli.models.backbones import build
 from xmodal_cli.models.inputs import CAFFE_INPUT
 from xmodal_cli.pictures.filters import FilterComparison, compare_filters, draw_filters, filters_of, mosaic, stretch
 from xmodal_cli.runs.folder import RunFolder, open_run
+from xmodal_cli.transfer.build import TEACHER_SEED
+from xmodal_cli.transfer.distill import distill
 
 
 def test_start_of_a_transfer_is_the_random_network_of_its_seed(transferred: RunFolder) -> None:
@@ -27,6 +30,16 @@ def test_start_of_a_transfer_is_the_random_network_of_its_seed(transferred: RunF
     assert 0 < change < 1
     assert compared.correlation_to_start > 0.9
     assert abs(compared.correlation_to_teacher) < 0.2  # a stranger: another random network
+
+
+def test_start_of_a_student_that_began_as_its_teacher_is_its_teacher(tiny_data: PreparedData, tmp_path: Path) -> None:
+    asked = tiny_runs.settings(tiny_data, init="teacher", iterations=1)
+    run = open_run(distill(asked, runs=tmp_path, name="copy").run)
+    teacher = build("squeezenet1_1", seed=TEACHER_SEED).module.features[0].weight.detach().numpy()
+    compared = compare_filters(run)
+    assert compared.start.title == "start: teacher"
+    assert np.array_equal(compared.start.weights, teacher)
+    assert compared.correlation_to_teacher > 0.9
 
 
 def test_untouched_filters_moved_by_nothing(detecting: RunFolder, transferred: RunFolder) -> None:

@@ -18,7 +18,7 @@ from xmodal_cli.detect.finetune import finetune
 from xmodal_cli.detect.settings import FinetuneSettings
 from xmodal_cli.errors import DataError, SettingsError
 from xmodal_cli.runs.folder import open_run
-from xmodal_cli.transfer.build import build
+from xmodal_cli.transfer.build import adapted_student, build
 from xmodal_cli.transfer.distill import distill, resume
 from xmodal_cli.transfer.resolve import resolve
 from xmodal_cli.transfer.student import load_student
@@ -92,6 +92,25 @@ def test_student_learns_from_a_detector_and_its_card_says_so(
     assert card["teacher"]["name"] == "squeezenet1_1"
     assert card["teacher"]["weights_sha256"] == build(taught(boxed_data, detector)).teacher.weights_hash
     assert load_student(open_run(run)).modality == "disparity"
+
+
+def test_student_that_starts_as_its_teacher_says_what_its_teacher_says_from_the_start(
+    boxed_data: PreparedData, detector: Path
+) -> None:
+    plan = build(taught(boxed_data, detector, init="teacher"))
+    colour = torch.rand(2, 3, 64, 80) * 255
+    (taught_features,) = plan.teacher.features(plan.teacher.backbone.input.normalise(colour))
+    divisor = torch.linspace(0.5, 2.0, taught_features.shape[1])
+    module = adapted_student(plan, [True], [divisor]).eval()
+    student, teacher = plan.student.module.state_dict(), plan.teacher.backbone.module.state_dict()
+    assert all(torch.equal(student[key], teacher[key]) for key in student)
+    adapter = module.adapters[0]
+    assert torch.allclose(adapter(taught_features), taught_features / divisor.view(1, -1, 1, 1), atol=1e-5)
+
+
+def test_student_of_another_kind_cannot_start_as_its_teacher(boxed_data: PreparedData, detector: Path) -> None:
+    with pytest.raises(SettingsError, match="the student must be a torchvision/squeezenet1_1 too, not a resnet18"):
+        build(taught(boxed_data, detector, init="teacher", student="resnet18", transfer=(f"{LAYER}:layer1",)))
 
 
 def test_cached_run_teaches_like_any_other(boxed_data: PreparedData, detector: Path, tmp_path: Path) -> None:

@@ -63,7 +63,8 @@ def distill_command(
     ] = None,
     student: Annotated[str | None, option("Student network. [default: alexnet]", NETWORKS)] = None,
     init: Annotated[
-        str | None, option("Student's start: random (the paper's), imagenet, or a file. [default: random]", NETWORKS)
+        str | None,
+        option("Student's start: random (the paper's), imagenet, teacher, or a file. [default: random]", NETWORKS),
     ] = None,
     stem: Annotated[
         str | None, option("Stem weights for other than 3 channels: mean, copy or random. [default: mean]", NETWORKS)

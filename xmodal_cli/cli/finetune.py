@@ -108,7 +108,7 @@ def finetune_command(
         bool | None, option("Refine boxes. [default: yes]", HEAD, "--box-regression/--no-box-regression")
     ] = None,
     preset: Annotated[str | None, option("small (the defaults), paper, or paper-no-init.", TRAINING)] = None,
-    iterations: Annotated[int | None, option("Steps in all. [default: 800; paper: 40000]", TRAINING)] = None,
+    iterations: Annotated[int | None, option("Steps in all. [default: 2000; paper: 40000]", TRAINING)] = None,
     batch_size: Annotated[int | None, option("Images per step. [default: 1; paper: 2]", TRAINING)] = None,
     optimiser: Annotated[str | None, option("adamw or sgd. [default: adamw; paper: sgd]", TRAINING)] = None,
     lr: Annotated[float | None, option("Highest learning rate. [default: 0.001]", TRAINING)] = None,

@@ -25,13 +25,15 @@ from xmodal_cli.models.networks import COLOUR_CHANNELS, Backbone, construct, ske
 from xmodal_cli.models.stem import STEMS, Stem, adapt_filters, stem_name
 from xmodal_cli.models.weights import load_file, load_into, without_heads
 
+COPIED = "copied"  # where the weights of another network are named
+
 __all__ = ["Backbone", "InputSpec", "build", "full_name", "names", "rebuild", "skeleton"]
 
 
 def build(
     name: str,
     *,
-    weights: Literal["random", "imagenet"] | str | Path = "random",
+    weights: Literal["random", "imagenet"] | str | Path | Mapping[str, Tensor] = "random",
     in_channels: int = COLOUR_CHANNELS,
     stem: Stem = "mean",
     image_hw: tuple[int, int] | None = None,
@@ -43,7 +45,8 @@ def build(
 
     Args:
         name: as in `names()`; see `catalogue`.
-        weights: `random`; `imagenet`, the library's published ones (fetched if need be); or a file.
+        weights: `random`; `imagenet`, the library's published ones (fetched if need be); a file; or tensors by name,
+            which are copied.
         in_channels: of the images it will see.
         stem: how colour weights become those of `in_channels` channels.
         image_hw: only for architectures that are built for one size: that size.
@@ -74,7 +77,8 @@ def build(
     state = _translated(module, state)
     backbone.stem = _fit_stem(module, state, in_channels, stem)
     optional = _optional_keys(backbone, through)
-    backbone.unloaded = load_into(module, state, f"{weights} for {name}", optional)
+    source = "a network's weights" if isinstance(weights, Mapping) else weights
+    backbone.unloaded = load_into(module, state, f"{source} for {name}", optional)
     return backbone
 
 
@@ -109,8 +113,12 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def _read_weights(model: ModelName, weights: str | Path, watch: Watcher) -> tuple[dict[str, Tensor] | None, str]:
+def _read_weights(
+    model: ModelName, weights: str | Path | Mapping[str, Tensor], watch: Watcher
+) -> tuple[dict[str, Tensor] | None, str]:
     """Tensors by name (None: random) and what to call them."""
+    if isinstance(weights, Mapping):
+        return dict(weights), COPIED
     if weights == "random":
         return None, "random"
     if weights == "imagenet":

@@ -19,6 +19,7 @@ from xmodal_cli.errors import SettingsError
 from xmodal_cli.models.backbones import Backbone
 from xmodal_cli.models.downloads import Watcher
 from xmodal_cli.runs.folder import CARD, RunFolder, open_run
+from xmodal_cli.runs.training_settings import FROM_TEACHER
 from xmodal_cli.transfer.build import start_student, teacher_network
 from xmodal_cli.transfer.distill import COMMAND as TRANSFER
 from xmodal_cli.transfer.distill import saved_settings as transfer_settings
@@ -90,7 +91,11 @@ def start_of(subject: Subject, downloading: Watcher = silent) -> tuple[str, Back
     if subject.is_transfer:
         settings = transfer_settings(subject.run)
         points = [point["student"] for point in subject.card["transfer"]]
-        return _word(settings.init), start_student(settings, channels, points, transfer_size_hw(subject), downloading)
+        taught = teacher_of(subject, downloading) if settings.init == FROM_TEACHER else None
+        start = start_student(
+            settings, None if taught is None else taught[1], channels, points, transfer_size_hw(subject), downloading
+        )
+        return _word(settings.init), start
     detector = detector_settings(subject.run)
     if Path(detector.init).is_dir():
         return _word(detector.init), start_from_run(open_run(Path(detector.init)), detector.seed).backbone

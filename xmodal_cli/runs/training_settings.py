@@ -24,6 +24,7 @@ WARMUP_SHARE = 0.05
 EVALUATIONS = 12  # per run
 MOST_WORKERS = 8
 NO_FILE = ("imagenet", "random")  # words that stand where a file of weights can
+FROM_TEACHER = "teacher"  # and one that only a transfer knows: the student starts as a copy of its teacher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,10 +244,10 @@ def resolved_training(
 
 
 def absolute(text: str) -> str:
-    """A path as it is found from any folder; `imagenet` and `random` as they are.
+    """A path as it is found from any folder; `imagenet`, `random` and `teacher` as they are.
 
     Example:
         >>> absolute("random")
         'random'
     """
-    return text if text in NO_FILE else str(Path(text).expanduser().resolve())
+    return text if text in (*NO_FILE, FROM_TEACHER) else str(Path(text).expanduser().resolve())

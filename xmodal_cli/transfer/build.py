@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from xmodal_cli.data.pairs import Pairs, channel_statistics, value_range
@@ -19,13 +20,14 @@ from xmodal_cli.models.downloads import Watcher
 from xmodal_cli.models.grid import Grid
 from xmodal_cli.models.layers import Tapped, default_layer, grid, resolve_layer
 from xmodal_cli.runs import processes
+from xmodal_cli.runs.training_settings import FROM_TEACHER
 from xmodal_cli.transfer.align import Alignment
 from xmodal_cli.transfer.points import TransferPoint
 from xmodal_cli.transfer.region_samples import PairsWithRegions
 from xmodal_cli.transfer.regions import REGION_GRID, REGION_LAYERS, RegionTapped, read, tap
 from xmodal_cli.transfer.resolve import Samples, check_regions, parse_size, resolve, teacher_run, transfer_points
 from xmodal_cli.transfer.settings import PROPOSALS, DistillSettings
-from xmodal_cli.transfer.task import AdaptedStudent, new_adapter
+from xmodal_cli.transfer.task import AdaptedStudent, neutral_adapter, new_adapter
 from xmodal_cli.transfer.teacher import Teacher
 from xmodal_cli.transfer.teacher_run import TeacherRun
 
@@ -96,7 +98,7 @@ def build(settings: DistillSettings, downloading: Watcher = lambda url, done, to
     points = _points(resolved, taught_by, size_hw)
     teacher = _teacher(resolved, taught_by, data, points, size_hw, downloading)
     channels = data.modality(resolved.modality).channels
-    student = start_student(resolved, channels, [point.student for point in points], size_hw, downloading)
+    student = start_student(resolved, teacher, channels, [point.student for point in points], size_hw, downloading)
     student.input = _student_input(data, resolved.modality, samples.fit)
     regions_hw = None if samples.proposals is None else size_hw
     return Plan(
@@ -185,6 +187,7 @@ def teacher_network(
 
 def start_student(
     settings: DistillSettings,
+    teacher: Backbone | None,
     channels: int,
     layers: Sequence[str],
     size_hw: tuple[int, int],
@@ -194,11 +197,16 @@ def start_student(
 
     Args:
         settings, layers, size_hw, downloading: as in `teacher_network`, of the student.
+        teacher: the network that teaches; needed where the student starts as its copy.
         channels: of what the student sees.
     """
+    if settings.init == FROM_TEACHER and teacher is not None:
+        weights: str | Path | dict[str, Tensor] = teacher.module.state_dict()
+    else:
+        weights = weights_argument(settings.init)
     return build_backbone(
         settings.student,
-        weights=weights_argument(settings.init),
+        weights=weights,
         in_channels=channels,
         stem=settings.stem,  # type: ignore[arg-type]
         image_hw=size_hw,
@@ -218,7 +226,7 @@ def weights_argument(text: str) -> str | Path:
         return text
     path = Path(text)
     if not path.is_file():
-        near = closest(text, ("random", "imagenet"))
+        near = closest(text, ("random", "imagenet", FROM_TEACHER))
         raise SettingsError(
             f"There is no weights file {text!r}.", near or "Use random, imagenet, or a .pth or .safetensors file."
         )
@@ -231,12 +239,16 @@ def _student_input(data: PreparedData, modality: str, ids: Sequence[str]) -> Inp
     return InputSpec(mean=mean, std=std, range=value_range(data.modality(modality)))
 
 
-def adapted_student(plan: Plan, rectify: Sequence[bool]) -> AdaptedStudent:
+def adapted_student(plan: Plan, rectify: Sequence[bool], divisors: Sequence[Tensor]) -> AdaptedStudent:
     """The student with new adapters at its transfer points.
+
+    A student that starts as a copy of its teacher starts with adapters that change nothing: what both would see alike,
+    they would say alike from the first step on.
 
     Args:
         plan: both networks.
         rectify: for each point, whether its adapter ends in a ReLU.
+        divisors: for each point `(C_t,)`, what the teacher's features are divided by.
     """
     random = torch.Generator().manual_seed(plan.settings.seed)
     height, width = plan.size_hw
@@ -249,8 +261,10 @@ def adapted_student(plan: Plan, rectify: Sequence[bool]) -> AdaptedStudent:
         plan.student.input,
         plan.points,
         [
-            new_adapter(given[point.student].shape[1], maps.shape[1], random)
-            for point, maps in zip(plan.points, wanted, strict=True)
+            neutral_adapter(divisor)
+            if plan.settings.init == FROM_TEACHER and point.student == point.teacher
+            else new_adapter(given[point.student].shape[1], maps.shape[1], random)
+            for point, maps, divisor in zip(plan.points, wanted, divisors, strict=True)
         ],
         rectify,
         [Alignment(s, t) for s, t in zip(plan.student_grids, plan.teacher_grids, strict=True)],

@@ -254,8 +254,8 @@ def _task(plan: Plan, statistics: list[FeatureStatistics], watchers: Watchers) -
     rectify = [each.non_negative and settings.loss != "logistic" for each in statistics]
     for point, relu in zip(plan.points, rectify, strict=True):
         watchers.say(f"transfer {point}, adapter 1x1 {'+ ReLU' if relu else 'without ReLU: the target has two signs'}")
-    module = adapted_student(plan, rectify)
     divisors = [each.divisor(settings.normalise) for each in statistics]
+    module = adapted_student(plan, rectify, divisors)
     watched = _held_out(plan)
     return TransferTask(module, plan.teacher, divisors, settings.loss, settings.source, settings.modality, watched)
 

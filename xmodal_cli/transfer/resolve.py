@@ -14,8 +14,9 @@ from xmodal_cli.data.prepared import RGB, PreparedData
 from xmodal_cli.data.proposals import Proposals, open_proposals, require
 from xmodal_cli.data.transforms import SIZE_STEP, short_side_to
 from xmodal_cli.errors import SettingsError, closest
+from xmodal_cli.models.catalogue import parse as parse_name
 from xmodal_cli.runs.settings import FitSettings
-from xmodal_cli.runs.training_settings import absolute, resolved_training
+from xmodal_cli.runs.training_settings import FROM_TEACHER, absolute, resolved_training
 from xmodal_cli.transfer.losses import LOSSES
 from xmodal_cli.transfer.normalise import NORMALISATIONS
 from xmodal_cli.transfer.points import TransferPoint, parse
@@ -118,6 +119,12 @@ def _teacher_problems(settings: DistillSettings, taught_by: TeacherRun | None) -
                 f"{taught_by.modality!r}: leave --source out."
             )
         source = taught_by.modality
+    network = str(settings.teacher or TEACHER) if taught_by is None else taught_by.name
+    if settings.init == FROM_TEACHER and parse_name(network) != parse_name(settings.student):
+        found.append(
+            f"--init teacher copies the teacher's weights: the student must be a {network} too, "
+            f"not a {settings.student}."
+        )
     if source == settings.modality:
         found.append(f"Teacher and student are both of {source!r}: the student would see what the teacher sees.")
     return found

@@ -27,8 +27,8 @@ class DistillSettings(TrainingSettings):
         teacher: model name; teacher_weights: `imagenet`, `random` (a control) or a file. VGG16 and its published
             weights unless said otherwise; None where a run teaches.
         teacher_run: a finished run of finetune or distill that teaches instead: its network, weights and input.
-        student: model name; init: `random` as in the paper, `imagenet` or a file; stem: how weights of a three-channel
-            stem become another number of channels (`mean`, `copy`, `random`).
+        student: model name; init: `random` as in the paper, `imagenet`, a file, or `teacher`, a copy of it; stem:
+            how weights of a three-channel stem become another number of channels (`mean`, `copy`, `random`).
         transfer: transfer points `TEACHER:STUDENT=WEIGHT`; empty takes each network's default layer.
         regions: what fc6 and fc7 are read on: `image`, one vector for all of it, or `proposals`, as a detector does.
         proposals: name of the stored proposals; the only ones there are if None.

@@ -84,6 +84,19 @@ def new_adapter(student_channels: int, teacher_channels: int, generator: torch.G
     return adapter
 
 
+def neutral_adapter(divisor: Tensor) -> nn.Conv2d:
+    """A 1x1 convolution that gives every channel as it is, over its divisor.
+
+    Args:
+        divisor: `(C,)`, what the teacher's channels are divided by.
+    """
+    adapter = nn.Conv2d(len(divisor), len(divisor), 1)
+    with torch.no_grad():
+        adapter.weight.copy_(torch.diag(1 / divisor)[:, :, None, None])
+        nn.init.zeros_(adapter.bias)  # type: ignore[arg-type]
+    return adapter
+
+
 class TransferTask:
     """Teach an adapted student the teacher's normalised features.
 
