@@ -17,6 +17,7 @@ from torchvision.models import squeezenet1_1
 
 from xmodal_cli.cli.app import run as xmodal
 from xmodal_cli.data.prepared import PreparedData
+from xmodal_cli.detect.probe_evaluation import evaluate_probe
 from xmodal_cli.detect.run_evaluation import evaluate_runs
 from xmodal_cli.errors import Interrupted, SettingsError
 from xmodal_cli.models.weights import load_file
@@ -85,6 +86,16 @@ def test_rows_are_what_evaluate_gives(made: Plan, data: PreparedData, tmp_path: 
         assert rows[row].paper == {"1C": 29.7, "3B": 33.8}[row]
     assert set(rows["1C"].explained_variance) == {0}
     assert rows["1B"].explained_variance == {}
+
+
+def test_rows_of_table_4_have_the_probe_of_their_layer(data: PreparedData, weights: Path, tmp_path: Path) -> None:
+    plan = tiny_plan(data, weights, tmp_path, table="table4", rows=("pool1",))
+    (row,) = reproduce(plan).rows
+    run = open_run(tmp_path / "distill" / "student-pool1-0")
+    probed = evaluate_probe(run, data, split="val", runs=tmp_path).to_dict()["probe"]
+    assert row.probe == {0: probed["accuracy"]}
+    assert row.paper == 24.4
+    assert set(row.mAP) == set(row.explained_variance) == {0}
 
 
 def test_what_is_finished_is_not_done_again(made: Plan) -> None:

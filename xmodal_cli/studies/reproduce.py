@@ -102,7 +102,7 @@ def gather(plan: Plan) -> Reproduction:
 def _row(row: str, made: list[Recipe], paper: PaperTable) -> Row:
     scored = {each.seed: each.scores[row].results()["mAP"] for each in made if each.scores[row].finished()}
     probed = {
-        each.seed: each.probes[row].results()["accuracy"]
+        each.seed: each.probes[row].results()["probe"]["accuracy"]
         for each in made
         if row in each.probes and each.probes[row].finished()
     }
