@@ -2,7 +2,8 @@
 
 A network learns to detect on labelled colour images of rooms. It teaches a student that sees HHA, on rooms that nobody
 labelled; the student starts as a copy of its teacher, the better start where pairs are few. Detectors on HHA are then
-trained on few labelled rooms: from random weights, from the colour network's own, and from the student. All of it is computed by the functions behind the commands; nothing is shipped.
+trained on few labelled rooms: from random weights, from the colour network's own, and from the student. All of it is
+computed by the functions behind the commands; nothing is shipped.
 """
 
 from __future__ import annotations

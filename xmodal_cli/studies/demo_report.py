@@ -53,8 +53,8 @@ def _story(demo: Demo, data: PreparedData) -> list[Text | Table | Figure]:
     counts = {split: len(data.ids(split)) for split in data.splits}
     lines = [
         f"A teacher learned to detect things in {counts[TEACH]} labelled colour images of made-up rooms.",
-        f"A student, at first a copy of the teacher, looked at the HHA images of {counts[PAIRS]} other pairs, none of them "
-        "labelled, and learned to give the teacher's features for the colour images.",
+        f"A student, at first a copy of the teacher, looked at the HHA images of {counts[PAIRS]} other pairs, none of "
+        "them labelled, and learned to give the teacher's features for the colour images.",
         f"Three detectors on HHA then learned from only {counts[FEW]} labelled images: one from random weights, one "
         f"from the teacher's own weights, one from the student. All are scored on {counts[VAL]} images of rooms that "
         "nobody saw.",
