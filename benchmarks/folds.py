@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from xmodal_cli.data.prepared import PreparedData
-from xmodal_cli.datasets.folder import prepare_folder
-from xmodal_cli.datasets.folder_settings import FolderSettings
+from xmodal_cli.datasets.folder.prepare import prepare_folder
+from xmodal_cli.datasets.folder.settings import FolderSettings
 from xmodal_cli.detect.probe_evaluation import Baseline, evaluate_probe
 from xmodal_cli.metrics.results import ProbeResult, SeedScore
 from xmodal_cli.runs.folder import open_run

@@ -19,8 +19,10 @@ from typing import Any
 
 import cv2
 
-from xmodal_cli.datasets import room_frames, room_patterns, room_sensor
-from xmodal_cli.datasets.rooms_settings import ALL_MODALITIES
+from xmodal_cli.datasets.rooms import frames as room_frames
+from xmodal_cli.datasets.rooms import patterns as room_patterns
+from xmodal_cli.datasets.rooms import sensor as room_sensor
+from xmodal_cli.datasets.rooms.settings import ALL_MODALITIES
 
 STAGES = {
     "furnish": (room_frames, "furnish"),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from xmodal_cli.data.images import write_png
 from xmodal_cli.data.prepared import PreparedData
-from xmodal_cli.datasets.folder import FolderSettings, prepare_folder
+from xmodal_cli.datasets.folder.prepare import FolderSettings, prepare_folder
 from xmodal_cli.modalities.geometry import Camera
 
 HEIGHT, WIDTH = 24, 32

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from xmodal_cli.data.images import write_png
 from xmodal_cli.data.prepared import PreparedData
-from xmodal_cli.datasets.folder import FolderSettings, prepare_folder
+from xmodal_cli.datasets.folder.prepare import FolderSettings, prepare_folder
 from xmodal_cli.runs.session import Watchers
 from xmodal_cli.transfer.distill import COMMAND, distill
 from xmodal_cli.transfer.settings import DistillSettings

@@ -27,7 +27,7 @@ from tiny_runs import (
 
 from xmodal_cli.cli.app import run as xmodal
 from xmodal_cli.data.prepared import PreparedData
-from xmodal_cli.datasets.folder import FolderSettings, prepare_folder
+from xmodal_cli.datasets.folder.prepare import FolderSettings, prepare_folder
 from xmodal_cli.transfer.distill import distill
 
 Captured = pytest.CaptureFixture[str]

@@ -11,7 +11,7 @@ from xmodal_cli.data.check import check
 from xmodal_cli.data.images import encode_png, write_png
 from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.data.splits import write_scenes, write_split
-from xmodal_cli.datasets.folder import FolderSettings, prepare_folder
+from xmodal_cli.datasets.folder.prepare import FolderSettings, prepare_folder
 from xmodal_cli.modalities.geometry import Camera
 
 

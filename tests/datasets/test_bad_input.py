@@ -9,7 +9,7 @@ from rigs import CAMERA, depth_mm, make_rig, picture, settings_for, tree
 from xmodal_cli.data.images import write_png
 from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.datasets.assembly import exclusive
-from xmodal_cli.datasets.folder import prepare_folder
+from xmodal_cli.datasets.folder.prepare import prepare_folder
 from xmodal_cli.errors import DataError, SettingsError
 
 

@@ -15,7 +15,7 @@ from rigs import CAMERA, HEIGHT, WIDTH, depth_mm, make_rig, prepared, settings_f
 from xmodal_cli.data.check import check
 from xmodal_cli.data.images import read_raw, write_png
 from xmodal_cli.data.prepared import PreparedData
-from xmodal_cli.datasets.folder import prepare_folder
+from xmodal_cli.datasets.folder.prepare import prepare_folder
 from xmodal_cli.errors import DataError, SettingsError
 from xmodal_cli.modalities import Frame, encode_frame
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from rigs import HEIGHT, WIDTH, make_rig, prepared, write_annotations
 
 from xmodal_cli.data.prepared import PreparedData
-from xmodal_cli.datasets.proposal_files import READERS, read_proposal_file
-from xmodal_cli.datasets.proposal_import import fit_to_data, match_images, swap_suspicion
+from xmodal_cli.datasets.proposals.files import READERS, read_proposal_file
+from xmodal_cli.datasets.proposals.importing import fit_to_data, match_images, swap_suspicion
 from xmodal_cli.errors import DataError, SettingsError
 
 # xyxy from 0, exclusive ends; whole numbers, so that every layout can hold them.

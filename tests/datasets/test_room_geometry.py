@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xmodal_cli.datasets import room_sensor
-from xmodal_cli.datasets.room_camera import flow_between, kinect, look, offsets, rays
-from xmodal_cli.datasets.room_frames import RoomFrame, RoomRecipe, render_room
-from xmodal_cli.datasets.room_pieces import CLASSES
-from xmodal_cli.datasets.room_scene import Scene, boxes_of, furnish, meets
-from xmodal_cli.datasets.room_solids import BOX, CYLINDER, ELLIPSOID, Sight, Solid, Surface, hit, leave_cube, yaw
+from xmodal_cli.datasets.rooms import sensor as room_sensor
+from xmodal_cli.datasets.rooms.camera import flow_between, kinect, look, offsets, rays
+from xmodal_cli.datasets.rooms.frames import RoomFrame, RoomRecipe, render_room
+from xmodal_cli.datasets.rooms.pieces import CLASSES
+from xmodal_cli.datasets.rooms.scene import Scene, boxes_of, furnish, meets
+from xmodal_cli.datasets.rooms.solids import BOX, CYLINDER, ELLIPSOID, Sight, Solid, Surface, hit, leave_cube, yaw
 
 SIZE_HW = (72, 96)
 CAMERA = kinect(96, 72)
@@ -96,7 +96,7 @@ def test_flow_leads_every_point_to_where_the_next_camera_sees_it(frames: list[Ro
 
 def test_flow_meets_the_surface_that_the_next_frame_sees(frames: list[RoomFrame]) -> None:
     """The next frame, rendered by itself, has at the flow's end the depth of the moved point: nearly everywhere."""
-    from xmodal_cli.datasets.room_trace import trace
+    from xmodal_cli.datasets.rooms.trace import trace
 
     for frame in frames[:3]:
         flow = flow_between(frame.found.depth_m, frame.pose, frame.following, CAMERA, rays(CAMERA, SIZE_HW))

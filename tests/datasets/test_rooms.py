@@ -15,9 +15,9 @@ from xmodal_cli.cli.app import run
 from xmodal_cli.data.check import check
 from xmodal_cli.data.manifest import read_manifest
 from xmodal_cli.data.prepared import PreparedData
-from xmodal_cli.datasets.room_camera import Pose, flow_between, rays
-from xmodal_cli.datasets.rooms import RoomsReport, prepare_rooms, rooms_are_there
-from xmodal_cli.datasets.rooms_settings import ALL_MODALITIES, RoomsSettings
+from xmodal_cli.datasets.rooms.camera import Pose, flow_between, rays
+from xmodal_cli.datasets.rooms.prepare import RoomsReport, prepare_rooms, rooms_are_there
+from xmodal_cli.datasets.rooms.settings import ALL_MODALITIES, RoomsSettings
 from xmodal_cli.errors import SettingsError
 from xmodal_cli.modalities import Frame, encode_frame, flow
 from xmodal_cli.modalities.depth import fill_holes

@@ -12,7 +12,7 @@ import yaml
 from rigs import make_rig, prepared, write_annotations
 
 from xmodal_cli.data.prepared import PreparedData
-from xmodal_cli.datasets.folder import FolderSettings, prepare_folder
+from xmodal_cli.datasets.folder.prepare import FolderSettings, prepare_folder
 from xmodal_cli.detect.detection_files import read_detections, write_detections
 from xmodal_cli.detect.scoring import evaluation_folder, objects_of, save_evaluation, score_detections
 from xmodal_cli.errors import DataError, SettingsError

@@ -17,7 +17,7 @@ from tiny_runs import make_tiny_data, settings
 from xmodal_cli.data.pairs import collate
 from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.data.transforms import Draw, apply
-from xmodal_cli.datasets.folder import FolderSettings, prepare_folder
+from xmodal_cli.datasets.folder.prepare import FolderSettings, prepare_folder
 from xmodal_cli.errors import XmodalError
 from xmodal_cli.models.grid import Grid
 from xmodal_cli.runs.session import Watchers

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from xmodal_cli.datasets.folder import prepare_folder
-from xmodal_cli.datasets.folder_settings import FolderSettings
+from xmodal_cli.datasets.folder.prepare import prepare_folder
+from xmodal_cli.datasets.folder.settings import FolderSettings
 from xmodal_cli.transfer.distill import distill
 from xmodal_cli.transfer.settings import DistillSettings
 

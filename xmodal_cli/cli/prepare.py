@@ -18,7 +18,7 @@ from xmodal_cli.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
     from xmodal_cli.data.check import CheckReport
-    from xmodal_cli.datasets.folder import FolderReport, FolderSettings
+    from xmodal_cli.datasets.folder.prepare import FolderReport, FolderSettings
 
 FOLDER_EXAMPLES = """
 xmodal prepare folder --rgb rig/rgb --target rig/depth --modality disparity --depth-unit 0.001 --out data/rig
@@ -95,7 +95,7 @@ def folder_command(
     ] = False,
 ) -> None:
     """Turn pairs of images into a prepared data set, or add a modality to one; run again, it goes on."""
-    from xmodal_cli.datasets.folder_settings import FolderSettings
+    from xmodal_cli.datasets.folder.settings import FolderSettings
     from xmodal_cli.modalities.geometry import Camera
 
     settings = FolderSettings(
@@ -150,7 +150,7 @@ def check_command(
 
 def _prepare(settings: FolderSettings) -> FolderReport:
     """Run the work; an interruption says how to go on."""
-    from xmodal_cli.datasets.folder import prepare_folder
+    from xmodal_cli.datasets.folder.prepare import prepare_folder
 
     with finished_files_kept(), counting("pairs prepared") as progress:
         return prepare_folder(settings, progress)

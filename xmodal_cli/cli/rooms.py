@@ -15,8 +15,8 @@ from xmodal_cli.cli.progress import counting, finished_files_kept
 from xmodal_cli.errors import SettingsError
 
 if TYPE_CHECKING:
-    from xmodal_cli.datasets.rooms import RoomsReport
-    from xmodal_cli.datasets.rooms_settings import RoomsSettings
+    from xmodal_cli.datasets.rooms.prepare import RoomsReport
+    from xmodal_cli.datasets.rooms.settings import RoomsSettings
 
 EXAMPLES = """
 xmodal prepare rooms --out data/rooms --scenes 100
@@ -60,7 +60,7 @@ def rooms_command(
     dry_run: Annotated[bool, option("Render a few, estimate time and size, write nothing.", WORK, "--dry-run")] = False,
 ) -> None:
     """Make a data set of made-up rooms: colour, depth, heat, motion, boxes and masks; run again, it goes on."""
-    from xmodal_cli.datasets.rooms_settings import RoomsSettings
+    from xmodal_cli.datasets.rooms.settings import RoomsSettings
 
     splits = _splits(split or ())
     if scenes is None and not splits:
@@ -87,7 +87,7 @@ def rooms_command(
 
 def _prepare(settings: RoomsSettings) -> RoomsReport:
     """Run the work; an interruption says how to go on."""
-    from xmodal_cli.datasets.rooms import prepare_rooms
+    from xmodal_cli.datasets.rooms.prepare import prepare_rooms
 
     with finished_files_kept(), counting("rooms made") as progress:
         return prepare_rooms(settings, progress)

@@ -24,8 +24,8 @@ from xmodal_cli import files
 from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.data.proposals import PROPOSAL_FOLDER, Proposals, check_free, write_proposals
 from xmodal_cli.data.workers import resolve_workers, run_jobs
-from xmodal_cli.datasets.proposal_files import READERS, Ends, Order, read_proposal_file
-from xmodal_cli.datasets.proposal_import import fit_to_data, swap_suspicion
+from xmodal_cli.datasets.proposals.files import READERS, Ends, Order, read_proposal_file
+from xmodal_cli.datasets.proposals.importing import fit_to_data, swap_suspicion
 from xmodal_cli.errors import DataError, SettingsError, closest
 from xmodal_cli.metrics.recall import RecallReport, grid_windows, measure_grid, measure_recall
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from xmodal_cli import files
-from xmodal_cli.datasets.rooms_settings import RoomsSettings
+from xmodal_cli.datasets.rooms.settings import RoomsSettings
 from xmodal_cli.detect.propose import BOTTOM_UP, ProposalSettings
 from xmodal_cli.metrics.paper import paper_table
 from xmodal_cli.runs.session import NOBODY, Watchers

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from xmodal_cli.data.prepared import DESCRIPTION, PreparedData
 from xmodal_cli.data.proposals import stored_methods
-from xmodal_cli.datasets.rooms import prepare_rooms, rooms_are_there
-from xmodal_cli.datasets.rooms_settings import RoomsSettings
+from xmodal_cli.datasets.rooms.prepare import prepare_rooms, rooms_are_there
+from xmodal_cli.datasets.rooms.settings import RoomsSettings
 from xmodal_cli.detect.propose import ProposalSettings, prepare_proposals
 from xmodal_cli.runs.session import Watchers
 

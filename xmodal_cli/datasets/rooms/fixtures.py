@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from xmodal_cli.datasets.room_looks import Looks
-from xmodal_cli.datasets.room_pieces import (
+from xmodal_cli.datasets.rooms.looks import Looks
+from xmodal_cli.datasets.rooms.pieces import (
     Piece,
     ball,
     basin,
@@ -16,7 +16,7 @@ from xmodal_cli.datasets.room_pieces import (
     column,
     sizes,
 )
-from xmodal_cli.datasets.room_solids import Solid, Surface
+from xmodal_cli.datasets.rooms.solids import Solid, Surface
 
 
 def bathtub(looks: Looks) -> Piece:

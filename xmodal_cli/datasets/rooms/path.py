@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from xmodal_cli.datasets.room_camera import Pose, look
-from xmodal_cli.datasets.room_pieces import CLASSES
-from xmodal_cli.datasets.room_scene import Scene
+from xmodal_cli.datasets.rooms.camera import Pose, look
+from xmodal_cli.datasets.rooms.pieces import CLASSES
+from xmodal_cli.datasets.rooms.scene import Scene
 
 FRAME_S = 1 / 15  # from a frame to the next: the Kinect's rate halved, as recorders do that write both images
 DRAWN = 24  # views that are compared

@@ -24,9 +24,9 @@ from xmodal_cli.data.annotations import CocoFile
 from xmodal_cli.data.prepared import RGB, ModalityInfo, PreparedData
 from xmodal_cli.data.workers import resolve_workers, run_jobs
 from xmodal_cli.datasets import assembly
-from xmodal_cli.datasets.folder_settings import check_unchanged, open_existing
-from xmodal_cli.datasets.room_camera import kinect
-from xmodal_cli.datasets.room_frames import (
+from xmodal_cli.datasets.folder.settings import check_unchanged, open_existing
+from xmodal_cli.datasets.rooms.camera import kinect
+from xmodal_cli.datasets.rooms.frames import (
     PARTS,
     RAW_DEPTH,
     RoomRecipe,
@@ -35,10 +35,10 @@ from xmodal_cli.datasets.room_frames import (
     prepare_room,
     render_room,
 )
-from xmodal_cli.datasets.room_objects import objects_of
-from xmodal_cli.datasets.room_pieces import CLASSES
-from xmodal_cli.datasets.room_sensor import thermal_range
-from xmodal_cli.datasets.rooms_settings import (
+from xmodal_cli.datasets.rooms.objects import objects_of
+from xmodal_cli.datasets.rooms.pieces import CLASSES
+from xmodal_cli.datasets.rooms.sensor import thermal_range
+from xmodal_cli.datasets.rooms.settings import (
     ALL_MODALITIES,
     KNOWN,
     RoomsSettings,

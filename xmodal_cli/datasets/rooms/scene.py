@@ -16,11 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodal_cli.data.transforms import generator
-from xmodal_cli.datasets import room_fixtures as fixtures
-from xmodal_cli.datasets import room_furniture as furniture
-from xmodal_cli.datasets.room_looks import Looks, linear, room_surfaces
-from xmodal_cli.datasets.room_pieces import CLASSES, Piece
-from xmodal_cli.datasets.room_solids import BOX, Solid, Surface, yaw
+from xmodal_cli.datasets.rooms import fixtures, furniture
+from xmodal_cli.datasets.rooms.looks import Looks, linear, room_surfaces
+from xmodal_cli.datasets.rooms.pieces import CLASSES, Piece
+from xmodal_cli.datasets.rooms.solids import BOX, Solid, Surface, yaw
 
 Maker = Callable[[Looks], Piece]
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from xmodal_cli.datasets.room_looks import Looks
-from xmodal_cli.datasets.room_solids import BOX, CYLINDER, ELLIPSOID, Solid, Surface, pitch
+from xmodal_cli.datasets.rooms.looks import Looks
+from xmodal_cli.datasets.rooms.solids import BOX, CYLINDER, ELLIPSOID, Solid, Surface, pitch
 
 CLASSES = (
     "bathtub", "bed", "bookshelf", "box", "chair", "counter", "desk", "door", "dresser", "garbage-bin", "lamp",

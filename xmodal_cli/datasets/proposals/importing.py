@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from xmodal_cli.data.matching import match_names
 from xmodal_cli.data.prepared import PreparedData
-from xmodal_cli.datasets.proposal_files import ProposalFile
+from xmodal_cli.datasets.proposals.files import ProposalFile
 from xmodal_cli.errors import DataError
 from xmodal_cli.metrics.recall import measure_recall
 

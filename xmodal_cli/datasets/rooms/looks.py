@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from xmodal_cli.datasets.room_patterns import INDEX
-from xmodal_cli.datasets.room_solids import Surface
+from xmodal_cli.datasets.rooms.patterns import INDEX
+from xmodal_cli.datasets.rooms.solids import Surface
 
 Colour = tuple[float, float, float]
 

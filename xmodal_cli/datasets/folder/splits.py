@@ -12,7 +12,7 @@ from xmodal_cli.data.annotations import match_coco, merge_classes, read_coco
 from xmodal_cli.data.matching import match_names
 from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.datasets.assembly import Labels
-from xmodal_cli.datasets.folder_settings import FolderSettings
+from xmodal_cli.datasets.folder.settings import FolderSettings
 from xmodal_cli.errors import DataError, SettingsError
 
 EXAMPLES = 3  # names shown in a message

@@ -18,9 +18,9 @@ from xmodal_cli.data import images
 from xmodal_cli.data.matching import find_images, match_pairs
 from xmodal_cli.data.prepared import RGB, PreparedData
 from xmodal_cli.data.splits import TRAIN
-from xmodal_cli.datasets import folder_settings as checks
-from xmodal_cli.datasets.folder_settings import FolderSettings
-from xmodal_cli.datasets.folder_splits import SplitChoice, choose_splits, some
+from xmodal_cli.datasets.folder import settings as checks
+from xmodal_cli.datasets.folder.settings import FolderSettings
+from xmodal_cli.datasets.folder.splits import SplitChoice, choose_splits, some
 from xmodal_cli.datasets.frames import Pair, Recipe, one_channel, read_target
 from xmodal_cli.errors import DataError
 from xmodal_cli.modalities import MODALITIES

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from xmodal_cli.datasets.room_trace import Model, Trace
+from xmodal_cli.datasets.rooms.trace import Model, Trace
 
 LEAST_SHARE = 0.003  # of the image's pixels that a thing must show: 60 of 160 x 120
 LEAST_VISIBLE = 0.3  # of what a thing would show with nothing before it

@@ -6,9 +6,9 @@ ranges that overlap.
 
 from __future__ import annotations
 
-from xmodal_cli.datasets.room_looks import COVERS, UPHOLSTERY, Looks
-from xmodal_cli.datasets.room_patterns import BOOKS
-from xmodal_cli.datasets.room_pieces import (
+from xmodal_cli.datasets.rooms.looks import COVERS, UPHOLSTERY, Looks
+from xmodal_cli.datasets.rooms.patterns import BOOKS
+from xmodal_cli.datasets.rooms.pieces import (
     Piece,
     Top,
     block,

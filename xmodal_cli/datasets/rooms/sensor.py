@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodal_cli.data.transforms import generator
-from xmodal_cli.datasets.room_shading import Shading
-from xmodal_cli.datasets.room_trace import Trace
+from xmodal_cli.datasets.rooms.shading import Shading
+from xmodal_cli.datasets.rooms.trace import Trace
 from xmodal_cli.modalities.geometry import Camera
 
 Floats: TypeAlias = NDArray[np.float32]

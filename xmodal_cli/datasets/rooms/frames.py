@@ -24,14 +24,14 @@ from xmodal_cli.data import images
 from xmodal_cli.data.manifest import ManifestRow
 from xmodal_cli.data.prepared import RGB
 from xmodal_cli.data.transforms import generator
-from xmodal_cli.datasets import room_sensor as sensor
 from xmodal_cli.datasets.frames import unseen
-from xmodal_cli.datasets.room_camera import Pose, flow_between, kinect, rays
-from xmodal_cli.datasets.room_objects import objects_of
-from xmodal_cli.datasets.room_path import FRAME_S, times, walk
-from xmodal_cli.datasets.room_scene import furnish
-from xmodal_cli.datasets.room_shading import Shading, shade
-from xmodal_cli.datasets.room_trace import Model, Trace, build, trace
+from xmodal_cli.datasets.rooms import sensor
+from xmodal_cli.datasets.rooms.camera import Pose, flow_between, kinect, rays
+from xmodal_cli.datasets.rooms.objects import objects_of
+from xmodal_cli.datasets.rooms.path import FRAME_S, times, walk
+from xmodal_cli.datasets.rooms.scene import furnish
+from xmodal_cli.datasets.rooms.shading import Shading, shade
+from xmodal_cli.datasets.rooms.trace import Model, Trace, build, trace
 from xmodal_cli.modalities import Frame, encode_frame, modality
 from xmodal_cli.modalities import depth as metric
 from xmodal_cli.modalities.geometry import Camera

@@ -32,9 +32,9 @@ from xmodal_cli.datasets.assembly import (
     write_dataset,
     write_state,
 )
-from xmodal_cli.datasets.folder_plan import Plan, make_plan
-from xmodal_cli.datasets.folder_settings import FolderSettings, absolute, open_existing
-from xmodal_cli.datasets.folder_splits import SplitChoice
+from xmodal_cli.datasets.folder.plan import Plan, make_plan
+from xmodal_cli.datasets.folder.settings import FolderSettings, absolute, open_existing
+from xmodal_cli.datasets.folder.splits import SplitChoice
 from xmodal_cli.datasets.frames import FrameResult, Pair, Recipe, prepare_pair, read_target
 from xmodal_cli.errors import DataError, SettingsError
 from xmodal_cli.modalities import MODALITIES, encode_frame

@@ -14,10 +14,10 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from xmodal_cli.datasets.room_camera import Pose, rays
-from xmodal_cli.datasets.room_patterns import LEVELS, TILE, atlas
-from xmodal_cli.datasets.room_solids import BOX, CYLINDER, Solid
-from xmodal_cli.datasets.room_trace import CELL_M, Model, Trace
+from xmodal_cli.datasets.rooms.camera import Pose, rays
+from xmodal_cli.datasets.rooms.patterns import LEVELS, TILE, atlas
+from xmodal_cli.datasets.rooms.solids import BOX, CYLINDER, Solid
+from xmodal_cli.datasets.rooms.trace import CELL_M, Model, Trace
 from xmodal_cli.modalities.geometry import Camera
 
 Floats: TypeAlias = NDArray[np.float32]

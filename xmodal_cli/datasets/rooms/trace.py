@@ -17,9 +17,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from xmodal_cli.datasets.room_camera import NEAREST_M, Pose, extents_of, offsets
-from xmodal_cli.datasets.room_scene import Scene
-from xmodal_cli.datasets.room_solids import BOX, NOTHING, Sight, Solid, SolidArrays, hit, leave_cube, stack
+from xmodal_cli.datasets.rooms.camera import NEAREST_M, Pose, extents_of, offsets
+from xmodal_cli.datasets.rooms.scene import Scene
+from xmodal_cli.datasets.rooms.solids import BOX, NOTHING, Sight, Solid, SolidArrays, hit, leave_cube, stack
 from xmodal_cli.modalities.geometry import Camera
 
 Floats: TypeAlias = NDArray[np.float32]

@@ -1,0 +1,1 @@
+"""Pairs of images from a rig, or from any folder, to a prepared data set."""

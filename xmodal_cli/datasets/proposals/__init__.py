@@ -1,0 +1,1 @@
+"""Object proposals that others published, made to fit a prepared data set."""
