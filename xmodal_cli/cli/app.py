@@ -159,6 +159,7 @@ COMMANDS = (
     "demo",
     "prepare",
     "rooms",
+    "videos",
     "proposals",
     "layers",
     "models",
