@@ -98,6 +98,8 @@ def take(path: Path, choose: Callable[[int], Sequence[int]], keep: Callable[[Ima
     facts = read_facts(path)
     frames = facts.declared if facts.declared > 1 else count_frames(path)
     images, seen = _take(path, choose(frames), keep)
+    if seen == 0:
+        raise DataError(f"No frame of the video '{path}' can be decoded.", "Copy or convert the file again.")
     short = seen < _last(choose(frames))
     if short:
         frames = seen
@@ -105,8 +107,6 @@ def take(path: Path, choose: Callable[[int], Sequence[int]], keep: Callable[[Ima
         if not set(wanted) <= images.keys():
             images, seen = _take(path, wanted, keep)
         images = {number: images[number] for number in wanted}
-    if seen == 0:
-        raise DataError(f"No frame of the video '{path}' can be decoded.", "Copy or convert the file again.")
     return Taken(facts, images, frames, short)
 
 
@@ -218,7 +218,11 @@ def _opened(path: Path) -> Iterator[Any]:
         problem = "is empty (0 bytes)" if path.is_file() else "does not exist"
         raise DataError(f"The video '{path}' {problem}.", "Copy the file again.")
     # An absolute path: in others FFmpeg takes what stands before a colon for a protocol.
-    video = cv2.VideoCapture(str(path.resolve()), cv2.CAP_FFMPEG)
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+    try:
+        video = cv2.VideoCapture(str(path.resolve()), cv2.CAP_FFMPEG)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
     try:
         if not video.isOpened():
             raise DataError(f"'{path}' is no video that can be decoded.", "Copy or convert the file again.")

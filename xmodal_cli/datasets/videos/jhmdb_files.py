@@ -126,16 +126,21 @@ def _mat_boxes(path: Path) -> Iterator[tuple[ClipName, int, tuple[float, ...]]]:
 
     try:
         annot = scipy.io.loadmat(path, simplify_cells=True)["annot"]
-        columns = [annot[name] for name in ("action", "video_id", "frame", "bound")]
-        rows = list(zip(*columns, strict=True))
-        for action, clip, frame, box in rows:
-            x, y, width, height = (float(value) for value in box)
-            yield ClipName(safe_id(str(action)), safe_id(str(clip))), int(frame), (x, y, width, height)
-    except (OSError, ValueError, KeyError, TypeError, IndexError, NotImplementedError, MemoryError) as error:
+        columns = [list(annot[name]) for name in ("action", "video_id", "frame", "bound")]
+        rows = [
+            (ClipName(safe_id(str(action)), safe_id(str(clip))), int(frame), tuple(map(float, box)))
+            for action, clip, frame, box in zip(*columns, strict=True)
+        ]
+        if not all(len(box) == 4 for _, _, box in rows):
+            raise ValueError("a bound has no four numbers")
+    except FileNotFoundError:
+        raise DataError(f"'{path}' does not exist.", "Check the path of --boxes.") from None
+    except Exception as error:  # the reader raises whatever broken bytes lead it to
         raise DataError(
             f"'{path}' is not JHMDB's file of boxes: {type(error).__name__} {error}.",
             "Expected a MATLAB 5 file with the struct 'annot' of action, video_id, frame and bound.",
         ) from None
+    yield from rows
 
 
 def _csv_boxes(path: Path) -> Iterator[tuple[ClipName, int, tuple[float, ...]]]:
