@@ -19,7 +19,8 @@ from xmodal_cli.cli.app import run as xmodal
 
 MEASURED = {"results.md", "CHANGELOG.md"}
 TRAINS = {("distill",), ("finetune",), ("reproduce",)}
-LONG = {*TRAINS, ("demo",), ("prepare", "folder"), ("prepare", "rooms"), ("prepare", "proposals")}
+PREPARES = {("prepare", name) for name in ("folder", "rooms", "proposals", "video", "jhmdb", "ucf101")}
+LONG = {*TRAINS, ("demo",), *PREPARES}
 NETWORK = bool(os.environ.get("XMODAL_NETWORK"))
 
 

@@ -14,6 +14,7 @@ import pytest
 import scipy.io
 import torch
 from documents import words_of
+from made_videos import make_jhmdb, make_ucf101
 
 from xmodal_cli.cli.app import run as xmodal
 from xmodal_cli.data.prepared import PreparedData
@@ -53,6 +54,7 @@ def make_workplace(folder: Path) -> None:
         patch.setenv("XMODAL_CACHE", str(folder / "cache"))
         _make_data()
         _make_rig()
+        _make_videos()
         _make_proposals()
         _make_runs()
 
@@ -82,6 +84,16 @@ def _make_rig() -> None:
     depth = "--target", "rig/depth", "--modality", "hha", "--modality", "depth", "--depth-unit", "0.001"
     _run("prepare", "folder", *shared, *labels, *depth, "--camera", "117,117,64.5,48.5", "--workers", "1")
     _run("prepare", "folder", *shared, "--target", "rig/thermal", "--modality", "thermal", "--workers", "1")
+
+
+def _make_videos() -> None:
+    """A few videos, and the same as JHMDB and UCF101 are published."""
+    make_jhmdb(Path("jhmdb"), {"wave/a_0": (5, 1), "walk/b_0": (5, 2)})
+    for path in sorted(Path("jhmdb/splits").iterdir()):
+        shutil.copy(path, path.with_name(path.name.replace("split1", "split2")))
+    make_ucf101(Path(), ["Archery/v_Archery_g08_c01.avi"], ["Archery/v_Archery_g01_c01.avi"])
+    shutil.copytree("UCF-101", "videos")
+    _run("prepare", "video", "--videos", "videos", "--out", "data/video", "--workers", "1")
 
 
 def _make_proposals() -> None:

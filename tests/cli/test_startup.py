@@ -32,6 +32,7 @@ COMMANDS = {
     "finetune": ["finetune", "--help"],
     "predict": ["predict", "--help"],
     "prepare": ["prepare", "folder", "--help"],
+    "prepare jhmdb": ["prepare", "jhmdb", "--help"],
     "prepare proposals": ["prepare", "proposals", "--help"],
     "visualize": ["visualize", "--help"],
     "visualize report": ["visualize", "report", "--help"],

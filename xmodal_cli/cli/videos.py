@@ -26,7 +26,7 @@ Then: xmodal prepare check data/video
 """
 JHMDB_EXAMPLES = """
 xmodal prepare jhmdb --videos jhmdb --out data/jhmdb
-xmodal prepare jhmdb --videos jhmdb/clips --boxes jhmdb/jhmdb_annot.mat \
+xmodal prepare jhmdb --videos jhmdb/clips --boxes jhmdb/boxes.csv \
 --lists jhmdb/splits --split 2 --out data/jhmdb-2
 Then: xmodal prepare check data/jhmdb
 """
