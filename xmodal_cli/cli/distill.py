@@ -56,7 +56,8 @@ def distill_command(
     data: DataOption = None,
     teacher: Annotated[str | None, option("Teacher network; `xmodal models`. [default: vgg16]", NETWORKS)] = None,
     teacher_weights: Annotated[
-        str | None, option("imagenet, random, or a .pth or .safetensors file. [default: imagenet]", NETWORKS)
+        str | None,
+        option("imagenet, random, or a .pth, .safetensors or .caffemodel file. [default: imagenet]", NETWORKS),
     ] = None,
     teacher_run: Annotated[
         Path | None, option("A finished finetune or distill run that teaches, with its weights and input.", NETWORKS)

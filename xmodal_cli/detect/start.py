@@ -115,7 +115,8 @@ def start_network(
         return _checked(start_from_run(open_run(path), settings.seed), settings, path)
     info = data.modality(settings.modality)
     backbone = start_backbone(settings, info.channels, downloading, default_backbone=default_backbone)
-    if settings.input == "measured" or (settings.input == "auto" and settings.modality != RGB):
+    own = settings.modality == RGB or backbone.keeps_input
+    if settings.input == "measured" or (settings.input == "auto" and not own):
         mean, std = channel_statistics(data, settings.modality, ids)
         backbone.input = InputSpec(mean=mean, std=std, range=value_range(info))
     return Start(backbone, settings.modality)

@@ -99,7 +99,8 @@ def build(settings: DistillSettings, downloading: Watcher = lambda url, done, to
     teacher = _teacher(resolved, taught_by, data, points, size_hw, downloading)
     channels = data.modality(resolved.modality).channels
     student = start_student(resolved, teacher, channels, [point.student for point in points], size_hw, downloading)
-    student.input = _student_input(data, resolved.modality, samples.fit)
+    if not student.keeps_input:
+        student.input = _student_input(data, resolved.modality, samples.fit)
     regions_hw = None if samples.proposals is None else size_hw
     return Plan(
         settings=replace(resolved, transfer=tuple(map(str, points))),
@@ -200,11 +201,11 @@ def start_student(
         teacher: the network that teaches; needed where the student starts as its copy.
         channels: of what the student sees.
     """
-    if settings.init == FROM_TEACHER and teacher is not None:
-        weights: str | Path | dict[str, Tensor] = teacher.module.state_dict()
-    else:
-        weights = weights_argument(settings.init)
-    return build_backbone(
+    copied = teacher if settings.init == FROM_TEACHER else None
+    weights: str | Path | dict[str, Tensor] = (
+        weights_argument(settings.init) if copied is None else copied.module.state_dict()
+    )
+    student = build_backbone(
         settings.student,
         weights=weights,
         in_channels=channels,
@@ -214,6 +215,9 @@ def start_student(
         through=layers,
         watch=downloading,
     )
+    if copied is not None and copied.input.order == "bgr":  # Caffe's weights, which want 0 to 255
+        student.input, student.keeps_input = copied.input.with_channels(channels), True
+    return student
 
 
 def weights_argument(text: str) -> str | Path:
@@ -228,7 +232,8 @@ def weights_argument(text: str) -> str | Path:
     if not path.is_file():
         near = closest(text, ("random", "imagenet", FROM_TEACHER))
         raise SettingsError(
-            f"There is no weights file {text!r}.", near or "Use random, imagenet, or a .pth or .safetensors file."
+            f"There is no weights file {text!r}.",
+            near or "Use random, imagenet, or a .pth, .safetensors or .caffemodel file.",
         )
     return path
 
