@@ -12,6 +12,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+# Weights (outputs, inputs of a group, rows, columns) of CaffeNet up to pool5 (recipe 3.1).
+CAFFENET = {
+    "conv1": (96, 3, 11, 11),
+    "conv2": (256, 48, 5, 5),
+    "conv3": (384, 256, 3, 3),
+    "conv4": (384, 192, 3, 3),
+    "conv5": (256, 192, 3, 3),
+}
+Blobs = dict[str, tuple[NDArray[np.float32], ...]]
 Layers = Mapping[str, Sequence[NDArray[np.float32]]]
 
 
@@ -79,3 +88,15 @@ def write_caffemodel(path: Path, layers: Layers, kind: str = "layer") -> Path:
     head = chunk(1, b"CaffeNet") + chunk(3, b"data") + number(4, 10) + number(5, 1)
     path.write_bytes(head + b"".join(WRITERS[kind](name, blobs) for name, blobs in layers.items()))
     return path
+
+
+def random_layers(shapes: dict[str, tuple[int, ...]], seed: int = 0, prefix: str = "") -> Blobs:
+    """Weights that keep the size of signals, and biases; each layer's own."""
+    random = np.random.default_rng(seed)
+    return {
+        f"{prefix}{name}": (
+            random.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape).astype(np.float32),
+            random.normal(0, 0.1, shape[0]).astype(np.float32),
+        )
+        for name, shape in shapes.items()
+    }

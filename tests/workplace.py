@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
+from caffe_files import CAFFENET, random_layers, write_caffemodel
 from documents import words_of
 from made_videos import make_jhmdb, make_ucf101
 
@@ -37,6 +38,7 @@ STANDS_FOR = {
     "image.png": "data/rig/hha/room_0000/000.png",
     "data/rig/hha/ID.png": "data/rig/hha/room_0000/000.png",
 }
+CAFFE_STUDENT = "ST_vgg_to_alexnet_hha.caffemodel"  # random too, in the layout of the published file
 WEIGHTS = {name: f"{name}.pth" for name in ("squeezenet1_1", "squeezenet1_0")}  # random, in place of published ones
 CALM = ("--device", "cpu", "--threads", "1", "--workers", "0")
 SHORT = ("--iterations", "2", "--batch-size", "2", *CALM)
@@ -71,6 +73,9 @@ def _make_data() -> None:
         shutil.copytree("data/nyud2", name)
     for name, path in WEIGHTS.items():
         torch.save(build(name, seed=0).module.state_dict(), path)
+    layers = {f"da_{name}": blobs for name, blobs in random_layers(CAFFENET).items()}
+    large = write_caffemodel(Path.cwd().parent / CAFFE_STUDENT, layers, "layers")
+    Path(CAFFE_STUDENT).symlink_to(large)  # copies of the folder share it
 
 
 def _make_rig() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from caffe_files import write_caffemodel
+from caffe_files import CAFFENET, Blobs, random_layers, write_caffemodel
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
@@ -20,33 +20,12 @@ from xmodal_cli.models.inputs import CAFFE_INPUT, CAFFE_MEAN_BGR, InputSpec
 from xmodal_cli.models.tapped import Tapped
 from xmodal_cli.models.weights import load_tensors
 
-# Weights (outputs, inputs of a group, rows, columns) of CaffeNet up to pool5 (recipe 3.1).
-CAFFENET = {
-    "conv1": (96, 3, 11, 11),
-    "conv2": (256, 48, 5, 5),
-    "conv3": (384, 256, 3, 3),
-    "conv4": (384, 192, 3, 3),
-    "conv5": (256, 192, 3, 3),
-}
 VGG16 = {
     "conv1_1": (64, 3, 3, 3),
     "conv1_2": (64, 64, 3, 3),
     "conv2_1": (128, 64, 3, 3),
     "conv2_2": (128, 128, 3, 3),
 }
-Blobs = dict[str, tuple[NDArray[np.float32], ...]]
-
-
-def random_layers(shapes: dict[str, tuple[int, ...]], seed: int = 0, prefix: str = "") -> Blobs:
-    """Weights that keep the size of signals, and biases; each layer's own."""
-    random = np.random.default_rng(seed)
-    return {
-        f"{prefix}{name}": (
-            random.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape).astype(np.float32),
-            random.normal(0, 0.1, shape[0]).astype(np.float32),
-        )
-        for name, shape in shapes.items()
-    }
 
 
 def image() -> Tensor:

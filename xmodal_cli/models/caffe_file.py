@@ -2,8 +2,8 @@
 
 Of Caffe's published message definitions (`caffe.proto`) only names and blobs are described here, in code; all else in a
 file is skipped. Layers come in three generations: `layer` (field 100), `layers` (field 2, "V1"), and the first one,
-inside of the second. A blob has either a shape or four legacy numbers. Its values are described as bytes, which a packed
-list of floats is on the wire: so half a gigabyte is read without making a Python object of every number.
+inside of the second. A blob has either a shape or four legacy numbers. Its values are described as bytes, which a
+packed list of floats is on the wire: so half a gigabyte is read without making a Python object of every number.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Weights of Caffe's networks under the keys of ours, and what these weights want to be fed.
 
 The names of layers are Caffe's (`conv1`, `conv3_2`, `fc6`). The authors put `da_` before those of the network that sees
-HHA: in their transferred student, and in files that hold two networks (recipe 3.1). Convolutions and groups are laid out
-as in PyTorch; fc6 reads a map that is flattened channel by channel, as here. The first layer expects blue, green, red:
+HHA: in their transferred student, and in files that hold two networks (recipe 3.1). Convolutions and groups lie as they
+do in PyTorch; fc6 reads a map that is flattened channel by channel, as here. The first layer expects blue, green, red:
 the weights stay as they are, and the input specification says so (recipe 2.2).
 """
 
