@@ -165,6 +165,7 @@ COMMANDS = (
     "distill",
     "finetune",
     "evaluate",
+    "zero_shot",
     "predict",
     "reproduce",
     "visualize",

@@ -89,7 +89,19 @@ def distill_command(
     ] = None,
     transfer: Annotated[
         list[str] | None,
-        option("TEACHER_LAYER:STUDENT_LAYER=WEIGHT, repeatable. [default: pool5 or the last map]", LOSS),
+        option(
+            "TEACHER_LAYER:STUDENT_LAYER=WEIGHT, repeatable; auto: all that a detector reads. "
+            "[default: pool5 or the last map]",
+            LOSS,
+        ),
+    ] = None,
+    adapter: Annotated[
+        bool | None,
+        option(
+            "Learn a 1x1 convolution between student and loss, or teach the student itself. [default: adapter]",
+            LOSS,
+            "--adapter/--no-adapter",
+        ),
     ] = None,
     regions: Annotated[
         str | None,

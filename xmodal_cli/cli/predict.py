@@ -48,12 +48,12 @@ def predict_command(
 ) -> None:
     """Detect objects in images with a trained detector; write what is found as JSON and draw it."""
     from xmodal_cli import files
-    from xmodal_cli.detect.branches import load_trained
+    from xmodal_cli.detect.branches import DETECTORS, load_trained
     from xmodal_cli.detect.prediction import predict_images
     from xmodal_cli.pictures.detections import write_detections_picture
     from xmodal_cli.runs.folder import open_run
 
-    opened = open_run(run, "finetune")
+    opened = open_run(run, DETECTORS)
     where = folder or runs / "predict" / opened.path.name
     found = predict_images(
         load_trained(opened),

@@ -21,6 +21,8 @@ from xmodal_cli.models.weights import save_file
 from xmodal_cli.runs.folder import RunFolder
 
 COMMAND = "finetune"
+ZERO_SHOT = "zero-shot"
+DETECTORS = (COMMAND, ZERO_SHOT)  # commands whose runs are detectors
 
 
 @dataclass(frozen=True)

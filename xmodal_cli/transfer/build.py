@@ -14,20 +14,30 @@ from torch.utils.data import Dataset
 from xmodal_cli.data.pairs import Pairs, channel_statistics, value_range
 from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.errors import SettingsError, closest
+from xmodal_cli.models.align import Alignment
 from xmodal_cli.models.backbones import Backbone, InputSpec, skeleton
 from xmodal_cli.models.backbones import build as build_backbone
+from xmodal_cli.models.detector_shape import map_channels
 from xmodal_cli.models.downloads import Watcher
 from xmodal_cli.models.grid import Grid
 from xmodal_cli.models.layers import Tapped, default_layer, grid, resolve_layer
 from xmodal_cli.runs import processes
 from xmodal_cli.runs.training_settings import FROM_TEACHER
-from xmodal_cli.transfer.align import Alignment
+from xmodal_cli.transfer.levels import points_read
 from xmodal_cli.transfer.points import TransferPoint
 from xmodal_cli.transfer.region_samples import PairsWithRegions
 from xmodal_cli.transfer.regions import REGION_GRID, REGION_LAYERS, RegionTapped, read, tap
-from xmodal_cli.transfer.resolve import Samples, check_regions, parse_size, resolve, teacher_run, transfer_points
+from xmodal_cli.transfer.resolve import (
+    AUTO,
+    Samples,
+    check_regions,
+    parse_size,
+    resolve,
+    teacher_run,
+    transfer_points,
+)
 from xmodal_cli.transfer.settings import PROPOSALS, DistillSettings
-from xmodal_cli.transfer.task import AdaptedStudent, neutral_adapter, new_adapter
+from xmodal_cli.transfer.task import AdaptedStudent, fixed_adapter, neutral_adapter, new_adapter
 from xmodal_cli.transfer.teacher import Teacher
 from xmodal_cli.transfer.teacher_run import TeacherRun
 
@@ -100,6 +110,8 @@ def build(settings: DistillSettings, downloading: Watcher = lambda url, done, to
     channels = data.modality(resolved.modality).channels
     student = start_student(resolved, teacher, channels, [point.student for point in points], size_hw, downloading)
     student.input = _student_input(data, resolved.modality, samples.fit)
+    if not resolved.adapter:
+        _check_channels(teacher, student, points)
     regions_hw = None if samples.proposals is None else size_hw
     return Plan(
         settings=replace(resolved, transfer=tuple(map(str, points))),
@@ -118,7 +130,10 @@ def _points(settings: DistillSettings, taught_by: TeacherRun | None, size_hw: tu
     """The transfer points under the layers' own names, before any weights are loaded."""
     teacher = skeleton(taught_by.name if taught_by else str(settings.teacher), image_hw=size_hw)
     student = skeleton(settings.student, image_hw=size_hw)
-    points = transfer_points(settings.transfer, TransferPoint(default_layer(teacher), default_layer(student)))
+    if settings.transfer == (AUTO,):
+        points = points_read(teacher, student, taught_by.read_layers() if taught_by else (), size_hw)
+    else:
+        points = transfer_points(settings.transfer, TransferPoint(default_layer(teacher), default_layer(student)))
     named = [
         replace(point, teacher=resolve_layer(teacher, point.teacher), student=resolve_layer(student, point.student))
         for point in points
@@ -128,6 +143,22 @@ def _points(settings: DistillSettings, taught_by: TeacherRun | None, size_hw: tu
     if taught_by:
         taught_by.check_layers(teacher, [point.teacher for point in named])
     return named
+
+
+def _check_channels(teacher: Backbone, student: Backbone, points: Sequence[TransferPoint]) -> None:
+    """Without adapters, the student gives the teacher's channels itself.
+
+    Raises:
+        SettingsError: it has another number of them.
+    """
+    for point in points:
+        wanted, given = map_channels(teacher, point.teacher), map_channels(student, point.student)
+        if wanted != given:
+            raise SettingsError(
+                f"--no-adapter: {point.student} of {student.name} has {given} channels, and {point.teacher} of "
+                f"{teacher.name} {wanted}.",
+                "Leave --no-adapter out, or choose a student whose layer has as many: `xmodal layers NAME` tells.",
+            )
 
 
 def _teacher(
@@ -261,7 +292,9 @@ def adapted_student(plan: Plan, rectify: Sequence[bool], divisors: Sequence[Tens
         plan.student.input,
         plan.points,
         [
-            neutral_adapter(divisor)
+            fixed_adapter(divisor)
+            if not plan.settings.adapter
+            else neutral_adapter(divisor)
             if plan.settings.init == FROM_TEACHER and point.student == point.teacher
             else new_adapter(given[point.student].shape[1], maps.shape[1], random)
             for point, maps, divisor in zip(plan.points, wanted, divisors, strict=True)

@@ -63,7 +63,13 @@ def _card(plan: Plan, module: AdaptedStudent, figures: dict[str, Any]) -> dict[s
             "run": plan.taught_by and plan.taught_by.to_dict(),
         },
         "transfer": [
-            {"teacher": point.teacher, "student": point.student, "weight": point.weight, "adapter_relu": relu}
+            {
+                "teacher": point.teacher,
+                "student": point.student,
+                "weight": point.weight,
+                "adapter": settings.adapter,
+                "adapter_relu": relu,
+            }
             for point, relu in zip(plan.points, module.rectify, strict=True)
         ],
         "regions": None if plan.samples.proposals is None else _regions(plan, plan.samples.proposals),

@@ -29,7 +29,10 @@ class DistillSettings(TrainingSettings):
         teacher_run: a finished run of finetune or distill that teaches instead: its network, weights and input.
         student: model name; init: `random` as in the paper, `imagenet`, a file, or `teacher`, a copy of it; stem:
             how weights of a three-channel stem become another number of channels (`mean`, `copy`, `random`).
-        transfer: transfer points `TEACHER:STUDENT=WEIGHT`; empty takes each network's default layer.
+        transfer: transfer points `TEACHER:STUDENT=WEIGHT`; empty takes each network's default layer; `auto` takes what
+            a detector that teaches reads.
+        adapter: whether a learned 1x1 convolution stands between student and loss, as in the paper; without it the
+            student itself is taught to give the teacher's channels, and needs as many.
         regions: what fc6 and fc7 are read on: `image`, one vector for all of it, or `proposals`, as a detector does.
         proposals: name of the stored proposals; the only ones there are if None.
         regions_per_image: proposals of an image that are compared in one step.
@@ -56,6 +59,7 @@ class DistillSettings(TrainingSettings):
     init: str = "random"
     stem: str = "mean"
     transfer: tuple[str, ...] = ()
+    adapter: bool = True
     regions: str = IMAGE
     proposals: str | None = None
     regions_per_image: int = 16
