@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +20,7 @@ from xmodal_cli.cli.options import (
 )
 from xmodal_cli.cli.output import out, table
 from xmodal_cli.cli.progress import counting
+from xmodal_cli.errors import SettingsError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -30,6 +31,7 @@ EXAMPLES = """
 xmodal distill --teacher-run runs/finetune/RGB_RUN --transfer auto --student squeezenet1_1 --modality hha
 xmodal zero-shot --detector runs/finetune/RGB_RUN --student runs/distill/latest --split val
 xmodal zero-shot --detector runs/finetune/RGB_RUN --student runs/distill/latest --fuse
+xmodal zero-shot --detector fasterrcnn_resnet50_fpn --student runs/distill/latest --fuse
 Then: xmodal predict runs/zero-shot/latest IMAGE
 """
 JOINT, SCORES = "Joint", "Scores"
@@ -37,9 +39,13 @@ JOINT, SCORES = "Joint", "Scores"
 
 @command(app, "zero-shot", examples=EXAMPLES)
 def zero_shot_command(
-    detector: Annotated[Path, option("A finetune run; its lower part is replaced.", JOINT)],
+    detector: Annotated[str, option("A finetune run, or a torchvision detector; its lower part is replaced.", JOINT)],
     student: Annotated[Path, option("A distill run that the detector's own network taught.", JOINT)],
     modality: Annotated[str | None, option("What the student sees, to be sure. [default: what it sees]", JOINT)] = None,
+    detector_weights: Annotated[
+        str | None,
+        option("Of a torchvision detector: coco, random or a file. [default: what taught the student]", JOINT),
+    ] = None,
     data: DataOption = None,
     split: Annotated[str, typer.Option("--split", help="Split that is scored.", rich_help_panel=SCORES)] = "val",
     fuse: Annotated[
@@ -67,18 +73,27 @@ def zero_shot_command(
     from xmodal_cli.data.prepared import PreparedData
     from xmodal_cli.detect.class_names import read_pairs
     from xmodal_cli.detect.join import check_student, open_detector
-    from xmodal_cli.detect.zero_shot import Scoring, zero_shot
+    from xmodal_cli.detect.zero_shot import Scoring, zero_shot, zero_shot_vision
+    from xmodal_cli.models.torchvision_detectors import is_detector
     from xmodal_cli.runs.folder import open_run
 
-    trained, taught = open_detector(detector), open_run(student)
+    vision = is_detector(detector) and not Path(detector).is_dir()
+    trained = None if vision else open_detector(Path(detector))
+    if trained is not None and detector_weights is not None:
+        raise SettingsError("--detector-weights is for torchvision's detectors: a run has its own.", "Leave it out.")
+    taught = open_run(student)
     check_student(taught, modality)
     scoring = None
     if not join_only:
         chosen = PreparedData.open(given_anew(data) or taught.recorded_data())
         pairs = read_pairs(class_ or [])
         scoring = Scoring(chosen, split, fuse, metric, proposals, size, pairs, device, precision)
+    where: dict[str, Any] = {"runs": runs, "name": run_name, "overwrite": overwrite}
     with counting("images") as watch:
-        result = zero_shot(trained, taught, scoring, runs=runs, name=run_name, overwrite=overwrite, watch=watch)
+        if trained is None:
+            result = zero_shot_vision(detector, taught, scoring, weights=detector_weights, watch=watch, **where)
+        else:
+            result = zero_shot(trained, taught, scoring, watch=watch, **where)
     _report(result, scoring)
 
 
@@ -97,7 +112,7 @@ def _report(result: ZeroShotResult, scoring: Scoring | None) -> None:
     out.say(f"kept in {result.run}" + "".join(f", {each.folder}" for each in result.scores.values()))
     if scoring is None:
         out.next_step(f"xmodal evaluate {result.run} --split val")
-    elif not scoring.fuse:
+    elif not scoring.fuse and Path(result.detector).is_dir():
         out.next_step(f"xmodal evaluate {result.detector} {result.run} --split {split}")
     else:
         out.next_step(f"xmodal visualize detections {result.run}")

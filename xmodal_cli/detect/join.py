@@ -24,13 +24,14 @@ from xmodal_cli.detect.branches import (
     load_trained,
     save_branch,
 )
-from xmodal_cli.errors import SettingsError
+from xmodal_cli.errors import SettingsError, closest
 from xmodal_cli.models.backbones import Backbone
 from xmodal_cli.models.detector import Detector
 from xmodal_cli.models.detector_files import read_detector
 from xmodal_cli.models.detector_shape import DetectorShape, assemble, map_channels
 from xmodal_cli.models.joint import JointShape, set_adapter
 from xmodal_cli.models.layer_names import module_path
+from xmodal_cli.models.torchvision_detectors import BODIES
 from xmodal_cli.runs.folder import RunFolder, open_run
 from xmodal_cli.runs.session import begin
 from xmodal_cli.transfer.adapted import read_adapter
@@ -67,6 +68,11 @@ def open_detector(path: Path) -> Trained:
         SettingsError: there is no such run.
         DataError: it is not finished, or its files do not belong together.
     """
+    if not path.is_dir():
+        raise SettingsError(
+            f"{str(path)!r} is no run, and no detector of torchvision.",
+            closest(str(path), BODIES) or f"Name a run of `xmodal finetune`, or one of {', '.join(BODIES)}.",
+        )
     run = open_run(path)
     if run.command not in DETECTORS:
         raise SettingsError(

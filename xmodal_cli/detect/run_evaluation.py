@@ -14,7 +14,7 @@ from typing import Any
 
 from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.data.proposals import Proposals, open_proposals, stored_methods
-from xmodal_cli.detect.branches import Branch, Trained, load_trained
+from xmodal_cli.detect.branches import Branch, Trained, is_vision, load_trained
 from xmodal_cli.detect.class_names import ClassMap, match_classes
 from xmodal_cli.detect.detection_files import read_detections
 from xmodal_cli.detect.predict import detect
@@ -28,6 +28,8 @@ from xmodal_cli.detect.scoring import (
     save_evaluation,
     score_detections,
 )
+from xmodal_cli.detect.vision import detect_each
+from xmodal_cli.detect.vision_join import Vision, load_vision
 from xmodal_cli.errors import DataError, SettingsError
 from xmodal_cli.metrics.detections import Detections
 from xmodal_cli.runs.device import resolve_device, resolve_precision
@@ -102,6 +104,11 @@ def evaluate_runs(
     """
     check_metric(metric)
     labelled_images(data, split)  # refused now, not after minutes of detection
+    if any(is_vision(run) for run in runs):
+        visions = [load_vision(run) for run in same_kind(runs)]
+        return evaluate_visions(
+            visions, data, split=split, metric=metric, classes=classes, device=device, root=root, watch=watch
+        )
     began, ids = time.monotonic(), data.ids(split)
     together = detect_together(
         runs,
@@ -129,6 +136,51 @@ def evaluate_runs(
     name = "+".join(run.path.name for run in runs)
     only = sorted(int(label) for label in together.classes.labels if label >= 0)
     return _scored(found, data, split, metric, name, about, notes, root, seconds, only)
+
+
+def same_kind(runs: Sequence[RunFolder]) -> Sequence[RunFolder]:
+    """Runs of torchvision detectors, all of them.
+
+    Raises:
+        SettingsError: others are among them: their proposals and scores cannot be averaged.
+    """
+    other = [str(run.path) for run in runs if not is_vision(run)]
+    if other:
+        raise SettingsError(
+            f"Detectors of torchvision cannot be fused with Fast R-CNN on proposals: {', '.join(other)}.",
+            "Evaluate them one by one.",
+        )
+    return runs
+
+
+def evaluate_visions(
+    visions: Sequence[Vision],
+    data: PreparedData,
+    *,
+    split: str,
+    metric: str = "voc",
+    classes: Mapping[str, str] | None = None,
+    device: str = "auto",
+    root: Path = Path("runs"),
+    watch: Watcher = lambda done, total: None,
+) -> DetectionEvaluation:
+    """Score a torchvision detector, or several fused, as `evaluate_runs` does."""
+    for vision in visions:
+        check_encoding(vision.modality, vision.encoding, data)
+    matched = match_classes(visions[0].classes, data.classes, classes)
+    began, ids = time.monotonic(), data.ids(split)
+    found = detect_each(visions, data, ids, resolve_device(device), watch)
+    found = replace(found, labels=matched.labels[found.labels])
+    seconds = (time.monotonic() - began) / max(1, len(ids))
+    names = [vision.run.path.name if vision.run else vision.detector.name for vision in visions]
+    about = {
+        "subject": " + ".join(vision.card["what"] if vision.card else vision.detector.name for vision in visions),
+        "runs": [str(vision.run.path) for vision in visions if vision.run],
+        "classes": {"renamed": dict(matched.renamed), "left_out": list(matched.never_found)},
+    }
+    only = sorted(int(label) for label in matched.labels if label >= 0)
+    known = found[found.labels >= 0]
+    return _scored(known, data, split, metric, "+".join(names), about, matched.notes(), root, seconds, only)
 
 
 @dataclass(frozen=True)
@@ -227,11 +279,17 @@ def check_modality(branch: Branch, data: PreparedData) -> None:
         SettingsError: the modality is missing.
         DataError: it is there, but encoded in another way.
     """
-    differing = data.modality(branch.modality).differences(branch.encoding)
+    check_encoding(branch.modality, branch.encoding, data)
+
+
+def check_encoding(modality: str, encoding: Mapping[str, Any] | None, data: PreparedData) -> None:
+    """As `check_modality`, of a modality by name; where nothing is known of its encoding, any will do."""
+    info = data.modality(modality)
+    differing = {} if encoding is None else info.differences(encoding)
     if differing:
         told = ", ".join(f"{key} {wanted}, not {found}" for key, (wanted, found) in differing.items())
         raise DataError(
-            f"The detector was trained on {branch.modality} images of {told}, as '{data.root}' has them.",
+            f"The detector was trained on {modality} images of {told}, as '{data.root}' has them.",
             "Evaluate it on a data set that was prepared like its own.",
         )
 

@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xmodal_cli.data.prepared import PreparedData
+from xmodal_cli.data.prepared import RGB, PreparedData
 from xmodal_cli.detect.branches import Trained
 from xmodal_cli.detect.join import join_runs, size_notes
-from xmodal_cli.detect.run_evaluation import DetectionEvaluation, evaluate_runs
+from xmodal_cli.detect.run_evaluation import DetectionEvaluation, evaluate_runs, evaluate_visions
 from xmodal_cli.detect.scoring import check_metric, labelled_images
+from xmodal_cli.detect.vision_join import Vision, join_vision, load_vision, taught_with
+from xmodal_cli.errors import SettingsError
 from xmodal_cli.runs.folder import RunFolder
+from xmodal_cli.transfer.student import load_student
 
 Watcher = Callable[[int, int], None]  # (images seen, images in all)
 ALONE, DETECTOR, FUSED = "zero_shot", "detector", "fused"
@@ -116,6 +119,58 @@ def zero_shot(
             subjects |= {DETECTOR: [trained.run], FUSED: [trained.run, joined]}
         scores = {key: _scored(subject, scoring, runs, watch) for key, subject in subjects.items()}
     return ZeroShotResult(joined.path, str(trained.run.path), modality, scores, notes)
+
+
+def zero_shot_vision(
+    detector: str,
+    student: RunFolder,
+    scoring: Scoring | None,
+    *,
+    weights: str | None = None,
+    runs: Path = Path("runs"),
+    name: str | None = None,
+    overwrite: bool = False,
+    watch: Watcher = lambda done, total: None,
+) -> ZeroShotResult:
+    """As `zero_shot`, of a torchvision detector.
+
+    Args:
+        detector: torchvision's name.
+        weights: `coco`, `random` or a file; by default those that taught the student.
+        student, scoring, runs, name, overwrite, watch: as in `zero_shot`.
+
+    Raises:
+        XmodalError: the two do not go together, or data and settings are at fault.
+    """
+    if scoring is not None:
+        check_metric(scoring.metric)
+        labelled_images(scoring.data, scoring.split)
+        if scoring.proposals is not None or scoring.size is not None:
+            raise SettingsError(
+                "--proposals and --size are for Fast R-CNN: torchvision's detectors make their own proposals.",
+                "Leave them out.",
+            )
+    joined = join_vision(detector, student, weights=weights, runs=runs, run_name=name, overwrite=overwrite)
+    below = load_vision(joined)
+    scores: dict[str, DetectionEvaluation] = {}
+    if scoring is not None:
+        subjects = {ALONE: [below]}
+        if scoring.fuse:
+            whole = taught_with(detector, student, load_student(student), weights)
+            colour = Vision(whole, RGB, whole.network.input)
+            subjects |= {DETECTOR: [colour], FUSED: [colour, below]}
+        for key, visions in subjects.items():
+            scores[key] = evaluate_visions(
+                visions,
+                scoring.data,
+                split=scoring.split,
+                metric=scoring.metric,
+                classes=scoring.classes,
+                device=scoring.device,
+                root=runs,
+                watch=watch,
+            )
+    return ZeroShotResult(joined.path, detector, below.modality, scores)
 
 
 def _scored(subject: list[RunFolder], scoring: Scoring, runs: Path, watch: Watcher) -> DetectionEvaluation:

@@ -89,8 +89,8 @@ def full_name(described: Mapping[str, Any]) -> str:
         >>> full_name({"name": "alexnet", "library": "torchvision"})
         'torchvision/alexnet'
     """
-    name, library = described["name"], described["library"]
-    return str(name) if library == "xmodal" else f"{library}/{name}"
+    name, library = str(described["name"]), described["library"]
+    return name if library == "xmodal" or name.startswith(f"{library}/") else f"{library}/{name}"
 
 
 def rebuild(described: Mapping[str, Any], *, image_hw: tuple[int, int] | None = None, seed: int = 0) -> Backbone:

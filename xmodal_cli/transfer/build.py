@@ -39,6 +39,7 @@ from xmodal_cli.transfer.resolve import (
 from xmodal_cli.transfer.settings import PROPOSALS, DistillSettings
 from xmodal_cli.transfer.task import AdaptedStudent, fixed_adapter, neutral_adapter, new_adapter
 from xmodal_cli.transfer.teacher import Teacher
+from xmodal_cli.transfer.teacher_detector import TeacherDetector
 from xmodal_cli.transfer.teacher_run import TeacherRun
 
 TEACHER_SEED = 7919  # added to the run's seed: a random teacher, as a control, must not be the student's own start
@@ -51,7 +52,7 @@ class Plan:
     settings: DistillSettings
     data: PreparedData
     samples: Samples
-    taught_by: TeacherRun | None
+    taught_by: TeacherRun | TeacherDetector | None
     teacher: Teacher
     student: Backbone
     tapped: Tapped | RegionTapped
@@ -126,7 +127,9 @@ def build(settings: DistillSettings, downloading: Watcher = lambda url, done, to
     )
 
 
-def _points(settings: DistillSettings, taught_by: TeacherRun | None, size_hw: tuple[int, int]) -> list[TransferPoint]:
+def _points(
+    settings: DistillSettings, taught_by: TeacherRun | TeacherDetector | None, size_hw: tuple[int, int]
+) -> list[TransferPoint]:
     """The transfer points under the layers' own names, before any weights are loaded."""
     teacher = skeleton(taught_by.name if taught_by else str(settings.teacher), image_hw=size_hw)
     student = skeleton(settings.student, image_hw=size_hw)
@@ -163,7 +166,7 @@ def _check_channels(teacher: Backbone, student: Backbone, points: Sequence[Trans
 
 def _teacher(
     settings: DistillSettings,
-    taught_by: TeacherRun | None,
+    taught_by: TeacherRun | TeacherDetector | None,
     data: PreparedData,
     points: Sequence[TransferPoint],
     size_hw: tuple[int, int],
@@ -177,7 +180,7 @@ def _teacher(
     channels = data.modality(settings.source).channels
     if taught_by and taught_by.network["in_channels"] != channels:
         raise SettingsError(
-            f"The teacher of {taught_by.run.path} takes {taught_by.network['in_channels']} channels of "
+            f"The teacher of {taught_by.origin} takes {taught_by.network['in_channels']} channels of "
             f"{settings.source}; in {data.root} it has {channels}.",
             "Use the data set that the run learned from, or one that was prepared in the same way.",
         )
@@ -187,7 +190,7 @@ def _teacher(
 
 def teacher_network(
     settings: DistillSettings,
-    taught_by: TeacherRun | None,
+    taught_by: TeacherRun | TeacherDetector | None,
     channels: int,
     layers: Sequence[str],
     size_hw: tuple[int, int],
@@ -203,7 +206,7 @@ def teacher_network(
         size_hw: of the input.
         downloading: told of a download.
     """
-    if taught_by:
+    if taught_by is not None:
         return taught_by.load()
     return build_backbone(
         str(settings.teacher),

@@ -27,6 +27,8 @@ class DistillSettings(TrainingSettings):
         teacher: model name; teacher_weights: `imagenet`, `random` (a control) or a file. VGG16 and its published
             weights unless said otherwise; None where a run teaches.
         teacher_run: a finished run of finetune or distill that teaches instead: its network, weights and input.
+        teacher_detector: a torchvision detector whose body teaches instead, at every layer that the detector reads;
+            `teacher_weights` are then those of the whole detector, `coco` unless said otherwise.
         student: model name; init: `random` as in the paper, `imagenet`, a file, or `teacher`, a copy of it; stem:
             how weights of a three-channel stem become another number of channels (`mean`, `copy`, `random`).
         transfer: transfer points `TEACHER:STUDENT=WEIGHT`; empty takes each network's default layer; `auto` takes what
@@ -56,6 +58,7 @@ class DistillSettings(TrainingSettings):
     split: str = "train"
     teacher_weights: str | None = None
     teacher_run: str | None = None
+    teacher_detector: str | None = None
     init: str = "random"
     stem: str = "mean"
     transfer: tuple[str, ...] = ()

@@ -49,6 +49,11 @@ class TeacherRun:
         """The network's name, with its library."""
         return full_name(self.network)
 
+    @property
+    def origin(self) -> str:
+        """A few words for it."""
+        return str(self.run.path)
+
     def load(self) -> Backbone:
         """The network with its learned weights and its own input specification.
 
