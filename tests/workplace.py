@@ -22,6 +22,7 @@ from xmodal_cli.models.backbones import build
 STANDS_FOR = {
     "RGB_RUN": "runs/finetune/RGB_RUN",
     "HHA_RUN": "runs/finetune/HHA_RUN",
+    "STUDENT_RUN": "runs/distill/FROM_RGB",
     "RUN": "runs/distill/NAME",
     "DATA": "data/rig",
     "FILE": "runs/evaluate/DISPARITY_EVALUATION/detections.json",
@@ -99,8 +100,10 @@ def _make_runs() -> None:
     hha = "--data", "data/rig", "--modality", "hha", *SHORT
     squeezenet = "--backbone", "squeezenet1_1", "--size", "96"
     teacher = "--teacher", "squeezenet1_1", "--teacher-weights", "random", "--student", "squeezenet1_1"
-    _run("distill", *hha, *teacher, "--run-name", "NAME", "--transfer", "features.3:features.3")
     _run("finetune", "--data", "data/rig", "--modality", "rgb", *SHORT, *squeezenet, "--run-name", "RGB_RUN")
+    from_rgb = "--teacher-run", "runs/finetune/RGB_RUN", "--transfer", "auto", "--student", "squeezenet1_1"
+    _run("distill", *hha, *from_rgb, "--size", "96", "--run-name", "FROM_RGB")
+    _run("distill", *hha, *teacher, "--run-name", "NAME", "--transfer", "features.3:features.3")
     for name in ("NAME", "HHA_RUN", "RUN_A", "RUN_B"):
         _run("finetune", *hha, *squeezenet, "--run-name", name)
     _run("evaluate", "runs/finetune/NAME", "--data", "data/rig", "--split", "val")

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import Dataset
 
 from xmodal_cli.data.pairs import Pairs, channel_statistics, value_range
@@ -238,7 +239,7 @@ def start_student(
         weights: str | Path | dict[str, Tensor] = teacher.module.state_dict()
     else:
         weights = weights_argument(settings.init)
-    return build_backbone(
+    student = build_backbone(
         settings.student,
         weights=weights,
         in_channels=channels,
@@ -248,6 +249,19 @@ def start_student(
         through=layers,
         watch=downloading,
     )
+    if settings.init == FROM_TEACHER and teacher is not None:
+        _same_norms(student.module, teacher.module)
+    return student
+
+
+@torch.no_grad()
+def _same_norms(student: nn.Module, teacher: nn.Module) -> None:
+    """Have copied batch norms divide as the teacher's do: networks in detectors have another epsilon than plain ones."""
+    own = dict(student.named_modules())
+    for name, part in teacher.named_modules():
+        copy = own.get(name)
+        if isinstance(part, _BatchNorm) and isinstance(copy, _BatchNorm) and copy.running_var is not None:
+            copy.running_var += part.eps - copy.eps
 
 
 def weights_argument(text: str) -> str | Path:
