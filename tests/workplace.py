@@ -103,6 +103,7 @@ def _make_runs() -> None:
     _run("finetune", "--data", "data/rig", "--modality", "rgb", *SHORT, *squeezenet, "--run-name", "RGB_RUN")
     from_rgb = "--teacher-run", "runs/finetune/RGB_RUN", "--transfer", "auto", "--student", "squeezenet1_1"
     _run("distill", *hha, *from_rgb, "--size", "96", "--run-name", "FROM_RGB")
+    _run("zero-shot", "--detector", "runs/finetune/RGB_RUN", "--student", "runs/distill/FROM_RGB", "--join-only")
     _run("distill", *hha, *teacher, "--run-name", "NAME", "--transfer", "features.3:features.3")
     for name in ("NAME", "HHA_RUN", "RUN_A", "RUN_B"):
         _run("finetune", *hha, *squeezenet, "--run-name", name)

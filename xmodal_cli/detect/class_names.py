@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +49,14 @@ class ClassMap:
     renamed: Mapping[str, str]
     unknown: tuple[str, ...]
     never_found: tuple[str, ...]
+
+    def known(self) -> list[int]:
+        """The data set's classes that the detector knows, by index."""
+        return sorted(int(label) for label in self.labels if label >= 0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What an evaluation keeps of it."""
+        return {"renamed": dict(self.renamed), "left_out": list(self.never_found)}
 
     def notes(self) -> list[str]:
         """What one should know when reading figures."""

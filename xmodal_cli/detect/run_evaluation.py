@@ -106,9 +106,8 @@ def evaluate_runs(
     labelled_images(data, split)  # refused now, not after minutes of detection
     if any(is_vision(run) for run in runs):
         visions = [load_vision(run) for run in same_kind(runs)]
-        return evaluate_visions(
-            visions, data, split=split, metric=metric, classes=classes, device=device, root=root, watch=watch
-        )
+        own: dict[str, Any] = {"classes": classes, "device": device, "root": root, "watch": watch}
+        return evaluate_visions(visions, data, split=split, metric=metric, **own)
     began, ids = time.monotonic(), data.ids(split)
     together = detect_together(
         runs,
@@ -123,19 +122,17 @@ def evaluate_runs(
     )
     found, trained, stored = together.detections, together.trained, together.proposals
     seconds = (time.monotonic() - began) / max(1, len(ids))
-    subject = " + ".join(f"{each.card['what']}" for each in trained)
     about = {
-        "subject": subject,
+        "subject": " + ".join(f"{each.card['what']}" for each in trained),
         "runs": [str(run.path) for run in runs],
         "proposals": {"method": stored.method, "sha256": stored.content_hash},
         "cutoffs": asdict(trained[0].cutoffs),
         "sizes": [branch.size.short for branch in together.branches],
-        "classes": {"renamed": dict(together.classes.renamed), "left_out": list(together.classes.never_found)},
+        "classes": together.classes.to_dict(),
     }
     notes = together.classes.notes() + _notes(trained, data, split, stored)
     name = "+".join(run.path.name for run in runs)
-    only = sorted(int(label) for label in together.classes.labels if label >= 0)
-    return _scored(found, data, split, metric, name, about, notes, root, seconds, only)
+    return _scored(found, data, split, metric, name, about, notes, root, seconds, together.classes.known())
 
 
 def same_kind(runs: Sequence[RunFolder]) -> Sequence[RunFolder]:
@@ -176,11 +173,10 @@ def evaluate_visions(
     about = {
         "subject": " + ".join(vision.card["what"] if vision.card else vision.detector.name for vision in visions),
         "runs": [str(vision.run.path) for vision in visions if vision.run],
-        "classes": {"renamed": dict(matched.renamed), "left_out": list(matched.never_found)},
+        "classes": matched.to_dict(),
     }
-    only = sorted(int(label) for label in matched.labels if label >= 0)
     known = found[found.labels >= 0]
-    return _scored(known, data, split, metric, "+".join(names), about, matched.notes(), root, seconds, only)
+    return _scored(known, data, split, metric, "+".join(names), about, matched.notes(), root, seconds, matched.known())
 
 
 @dataclass(frozen=True)

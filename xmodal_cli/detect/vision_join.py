@@ -8,7 +8,7 @@ adapters and alignments.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,8 +100,22 @@ def join_vision(
             if isinstance(joint, Joint) and joint.adapter is not None:
                 set_adapter(joint, *read_adapter(student_run, number))
         replace_body(detector, below.eval(), student.backbone.input)
+    branch = _branch_card(student, points, shapes, plain=plain)
+    settings = {"detector": detector.name, "weights": detector.weights, "student": str(student_run.path.resolve())}
+    config = {"command": ZERO_SHOT, "xmodal": xmodal_cli.__version__, "settings": settings}
+    default_name = f"{detector.name}-{student.modality}"
+    with begin(runs, ZERO_SHOT, run_name, config, default_name=default_name, overwrite=overwrite) as run:
+        save_file(run.path / branch_file(0), detector.module.state_dict())
+        run.finish(_card(detector, student, branch, settings))
+    return run
+
+
+def _branch_card(
+    student: Student, points: Sequence[Mapping[str, Any]], shapes: Sequence[JointShape], *, plain: bool
+) -> dict[str, Any]:
+    """What the card says of the student under the detector."""
     layers = [point["student"] for point in points]
-    branch = {
+    return {
         "file": branch_file(0),
         "modality": student.modality,
         "encoding": student.card["encoding"],
@@ -110,30 +124,23 @@ def join_vision(
         "points": [{"student": layer, "joint": shape.to_dict()} for layer, shape in zip(layers, shapes, strict=True)],
         "plain": plain,
     }
-    settings = {"detector": detector.name, "weights": detector.weights, "student": str(student_run.path.resolve())}
-    config = {"command": ZERO_SHOT, "xmodal": xmodal_cli.__version__, "settings": settings}
-    default_name = f"{detector.name}-{student.modality}"
-    with begin(runs, ZERO_SHOT, run_name, config, default_name=default_name, overwrite=overwrite) as run:
-        save_file(run.path / branch_file(0), detector.module.state_dict())
-        run.finish(
-            {
-                "kind": VISION,
-                "what": f"zero-shot {detector.name} on {student.modality}",
-                "made": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-                "xmodal": xmodal_cli.__version__,
-                "classes": list(detector.classes),
-                "detector": {"name": detector.name, "weights": detector.weights},
-                "branches": [branch],
-                "data": student.card["data"],
-                "settings": settings,
-                "student": {
-                    "run": settings["student"],
-                    "what": student.card["what"],
-                    "size_hw": student.card["size_hw"],
-                },
-            }
-        )
-    return run
+
+
+def _card(
+    detector: VisionDetector, student: Student, branch: Mapping[str, Any], settings: Mapping[str, str]
+) -> dict[str, Any]:
+    return {
+        "kind": VISION,
+        "what": f"zero-shot {detector.name} on {student.modality}",
+        "made": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "xmodal": xmodal_cli.__version__,
+        "classes": list(detector.classes),
+        "detector": {"name": detector.name, "weights": detector.weights},
+        "branches": [dict(branch)],
+        "data": student.card["data"],
+        "settings": dict(settings),
+        "student": {key: student.card[key] for key in ("what", "size_hw")} | {"run": settings["student"]},
+    }
 
 
 def taught_with(name: str, run: RunFolder, student: Student, weights: str | None = None) -> VisionDetector:

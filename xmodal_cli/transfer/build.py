@@ -256,7 +256,7 @@ def start_student(
 
 @torch.no_grad()
 def _same_norms(student: nn.Module, teacher: nn.Module) -> None:
-    """Have copied batch norms divide as the teacher's do: networks in detectors have another epsilon than plain ones."""
+    """Have copied batch norms divide as the teacher's do: those in detectors have another epsilon than plain ones."""
     own = dict(student.named_modules())
     for name, part in teacher.named_modules():
         copy = own.get(name)
