@@ -28,7 +28,7 @@ def test_every_auto_becomes_a_value(tiny_data: PreparedData) -> None:
         "teacher_run": None,
         "teacher_detector": None,
         "proposals": None,
-    }  # a network by name teaches, on whole images
+    }
 
 
 def test_resolving_twice_changes_nothing(tiny_data: PreparedData) -> None:

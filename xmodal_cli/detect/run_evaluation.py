@@ -106,20 +106,10 @@ def evaluate_runs(
     labelled_images(data, split)  # refused now, not after minutes of detection
     if any(is_vision(run) for run in runs):
         visions = [load_vision(run) for run in same_kind(runs)]
-        own: dict[str, Any] = {"classes": classes, "device": device, "root": root, "watch": watch}
-        return evaluate_visions(visions, data, split=split, metric=metric, **own)
+        return evaluate_visions(visions, data, split, metric, classes=classes, device=device, root=root, watch=watch)
     began, ids = time.monotonic(), data.ids(split)
-    together = detect_together(
-        runs,
-        data,
-        ids,
-        proposals=proposals,
-        size=size,
-        device=device,
-        precision=precision,
-        classes=classes,
-        watch=watch,
-    )
+    how: dict[str, Any] = {"proposals": proposals, "size": size, "classes": classes, "device": device}
+    together = detect_together(runs, data, ids, precision=precision, watch=watch, **how)
     found, trained, stored = together.detections, together.trained, together.proposals
     seconds = (time.monotonic() - began) / max(1, len(ids))
     about = {
@@ -153,9 +143,9 @@ def same_kind(runs: Sequence[RunFolder]) -> Sequence[RunFolder]:
 def evaluate_visions(
     visions: Sequence[Vision],
     data: PreparedData,
-    *,
     split: str,
     metric: str = "voc",
+    *,
     classes: Mapping[str, str] | None = None,
     device: str = "auto",
     root: Path = Path("runs"),
