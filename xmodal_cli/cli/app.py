@@ -158,6 +158,7 @@ def _register() -> None:
 COMMANDS = (
     "demo",
     "prepare",
+    "prepare_nyud2_raw",
     "rooms",
     "proposals",
     "layers",

@@ -49,7 +49,7 @@ def register(raw: NDArray[np.uint16]) -> Floats:
 
     Example:
         >>> wall = register(np.full((480, 640), 1000, np.uint16))
-        >>> float(wall[200, 300].round(2)), bool((wall > 0).mean() > 0.99)
+        >>> round(float(wall[200, 300]), 2), bool((wall > 0).mean() > 0.99)
         (3.8, True)
     """
     rays, across, down = _rays()
