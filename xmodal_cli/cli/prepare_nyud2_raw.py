@@ -36,9 +36,7 @@ def nyud2_raw_command(
         str | None, option("5k: 5000 pairs of train scenes; 10k: 10000 of train and val scenes.", FRAMES)
     ] = None,
     frames_per_scene: Annotated[int | None, option("Frames of each scene, evenly over its length.", FRAMES)] = None,
-    max_gap: Annotated[
-        float, option("Most seconds between colour and depth of a pair. [default: 0.1]", FRAMES)
-    ] = 0.1,
+    max_gap: Annotated[float, option("Most seconds between colour and depth of a pair. [default: 0.1]", FRAMES)] = 0.1,
     labelled: Annotated[
         Path | None, option("nyu_depth_v2_labeled.mat: its scenes say what is train, val and test.", SCENES)
     ] = None,

@@ -75,7 +75,9 @@ def _weights(grey: Floats) -> Floats:
     height, width = grey.shape
     padded = np.pad(grey, 1)
     inside = np.pad(np.ones_like(grey), 1)
-    around = [(slice(1 + down, 1 + down + height), slice(1 + across, 1 + across + width)) for down, across in NEIGHBOURS]
+    around = [
+        (slice(1 + down, 1 + down + height), slice(1 + across, 1 + across + width)) for down, across in NEIGHBOURS
+    ]
     count = 1.0 + sum(inside[at] for at in around)
     mean = (grey + sum(padded[at] for at in around)) / count
     square = (grey * grey + sum(padded[at] * padded[at] for at in around)) / count

@@ -1,4 +1,4 @@
-"""Which scenes may be used: those whose labelled images are in the chosen split, so that nothing tested was seen before.
+"""Which scenes may be used: those whose labelled images are in the chosen split, so that no tested room was seen.
 
 The labelled images name their scenes (`basement_0001a`). Folders of raw video have the same names, or that of another
 part of the same place (`basement_0001b`), or an ending that some packagings add (`_out`). A place whose parts are in

@@ -8,6 +8,7 @@ in the wrong order nearly every number is too large.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,7 @@ def decode_ppm(content: bytes, name: str) -> NDArray[np.uint8]:
 
 
 def decode_pgm(content: bytes, name: str) -> NDArray[np.uint16]:
-    """The raw depth in the bytes of a PGM file, low byte first as the recorder wrote it.
+    r"""The raw depth in the bytes of a PGM file, low byte first as the recorder wrote it.
 
     Args:
         content: the whole file.
@@ -51,7 +52,7 @@ def decode_pgm(content: bytes, name: str) -> NDArray[np.uint16]:
         DataError: another format or size, cut off, or numbers that no Kinect gives.
 
     Example:
-        >>> file = b"P5 640 480 65535\\n" + bytes([0x20, 0x03]) * (640 * 480)
+        >>> file = b"P5 640 480 65535\n" + bytes([0x20, 0x03]) * (640 * 480)
         >>> int(decode_pgm(file, "d-1-1.pgm")[0, 0])
         800
     """
@@ -79,7 +80,7 @@ def _start(content: bytes, name: str, magic: bytes, depths: range | tuple[int, .
     return found.end()
 
 
-def _pixels(content: bytes, name: str, start: int, dtype: np.dtype[np.generic], channels: int) -> NDArray[np.generic]:
+def _pixels(content: bytes, name: str, start: int, dtype: np.dtype[Any], channels: int) -> NDArray[Any]:
     count = SIZE_HW[0] * SIZE_HW[1] * channels
     wanted = start + count * dtype.itemsize
     if len(content) < wanted:

@@ -6,6 +6,7 @@ picture, so that even steps are the plain choice.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 
@@ -53,7 +54,7 @@ def stretches(length: int, count: int) -> list[list[int]]:
     count = min(count, length)
     edges = [length * index // count for index in range(count + 1)] if count else []
     found = []
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         middle = (start + end - 1) // 2
         found.append(sorted(range(start, end), key=lambda frame: (abs(frame - middle), -frame)))
     return found

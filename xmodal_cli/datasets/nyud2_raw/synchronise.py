@@ -1,4 +1,4 @@
-"""Which colour frame belongs to which depth frame: the nearest in time, as `get_synched_frames.m` of the toolbox has it.
+"""Which colour frame belongs to which depth frame: the nearest in time, as in `get_synched_frames.m` of the toolbox.
 
 Depth leads: every depth frame takes the colour frame with the nearest time stamp, so that two depth frames may take the
 same one.
@@ -48,7 +48,8 @@ def nearest(times_s: Sequence[float], among_s: Sequence[float]) -> list[int]:
     if len(among) == 1:
         return [0] * len(times)
     before = after - 1
-    return np.where(times - among[before] <= among[after] - times, before, after).tolist()
+    chosen = np.where(times - among[before] <= among[after] - times, before, after)
+    return [int(index) for index in chosen]
 
 
 def synchronise(scene: SceneFolder, most_s: float) -> tuple[list[RawPair], int]:
