@@ -19,7 +19,9 @@ from xmodal_cli.cli.app import run as xmodal
 
 MEASURED = {"results.md", "CHANGELOG.md"}
 TRAINS = {("distill",), ("finetune",), ("reproduce",)}
-LONG = {*TRAINS, ("demo",), ("prepare", "folder"), ("prepare", "rooms"), ("prepare", "proposals")}
+LONG = {*TRAINS, ("demo",), ("prepare", "folder"), ("prepare", "rooms"), ("prepare", "proposals")} | {
+    ("prepare", "nyud2-raw")
+}
 NETWORK = bool(os.environ.get("XMODAL_NETWORK"))
 
 

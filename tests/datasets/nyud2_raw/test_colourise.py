@@ -1,4 +1,4 @@
-"""Promises of colourisation: holes take the depth of what looks alike, as the toolbox's equations over all pixels say."""
+"""Promises of colourisation: holes take the depth of what looks alike, as the equations over all pixels say."""
 
 from __future__ import annotations
 
