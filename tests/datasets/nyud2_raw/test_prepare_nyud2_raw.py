@@ -117,6 +117,32 @@ def test_parts_of_a_place_in_two_splits_are_used_as_named() -> None:
     assert member("den_00021", splits).split is None
 
 
+def test_a_list_of_names_lets_no_other_part_of_a_place_in(tmp_path: Path, raw: Path) -> None:
+    (tmp_path / "train.txt").write_text("kitchen_0004a\n")
+    asked = settings(tmp_path, raw, tmp_path / "train.txt", dry_run=True)
+    report = prepare_nyud2_raw(asked)
+    assert report.splits == {"train": 3}
+    assert sorted(report.unknown) == ["cafe_0001c", "kitchen_0004b_out", "office_0007"]
+    with pytest.raises(SettingsError, match="without splits"):
+        prepare_nyud2_raw(replace(asked, split="trainval"))
+
+
+def test_another_modality_is_added_to_the_same_pairs(tmp_path: Path, raw: Path, scenes: Path) -> None:
+    asked = settings(tmp_path, raw, scenes, modalities=("depth",))
+    prepare_nyud2_raw(asked)
+    before = content_of(tmp_path / "out")
+    prepare_nyud2_raw(replace(asked, modalities=("disparity",)))
+    data = PreparedData.open(tmp_path / "out")
+    assert list(data.modalities) == ["rgb", "disparity", "depth"]
+    assert before.items() <= content_of(tmp_path / "out").items()
+    assert check(data).ok
+    with pytest.raises(SettingsError, match="frames_per_scene was 3, now 2"):
+        prepare_nyud2_raw(replace(asked, frames_per_scene=2))
+    prepare_nyud2_raw(replace(asked, frames_per_scene=2, overwrite=True))
+    assert check(PreparedData.open(tmp_path / "out")).ok
+    assert len(PreparedData.open(tmp_path / "out").ids("train")) == 2
+
+
 def test_scenes_are_read_from_the_labelled_data_set(tmp_path: Path) -> None:
     names = [f"{scene_lists.split_of_index(index)}_{index // 50:04d}" for index in range(1, 1450)]
     write_labelled(tmp_path / "labelled.mat", names)

@@ -80,9 +80,30 @@ def member(folder: str, splits: Mapping[str, str]) -> Member:
     return Member(scene, None, f"parts of the same place are in {shown}")
 
 
-def members(folders: Iterable[str], splits: Mapping[str, str]) -> dict[str, Member]:
-    """`member` of many folders, by name."""
+def members(folders: Iterable[str], splits: Mapping[str, str], *, named_only: bool = False) -> dict[str, Member]:
+    """`member` of many folders, by name.
+
+    Args:
+        folders: their names.
+        splits: split by scene.
+        named_only: whether a part that is not named stays out: where a list says nothing of other splits, another part
+            of a place may be in any of them.
+
+    Example:
+        >>> found = members(["den_0001a", "den_0001b"], {"den_0001a_out": "train"}, named_only=True)
+        >>> found["den_0001a"].split, found["den_0001b"].reason
+        ('train', 'the list of scenes does not name it')
+    """
+    known = {scene_of_folder(scene): split for scene, split in splits.items()}
+    if named_only:
+        unnamed = "the list of scenes does not name it"
+        return {
+            folder: Member(place_of(scene), split, "" if split else unnamed)
+            for folder in folders
+            for scene in [scene_of_folder(folder)]
+            for split in [known.get(scene, known.get(place_of(scene)))]
+        }
     places: dict[str, dict[str, str]] = {}
-    for scene, split in splits.items():
+    for scene, split in known.items():
         places.setdefault(place_of(scene), {})[scene] = split
     return {folder: member(folder, places.get(place_of(scene_of_folder(folder)), {})) for folder in folders}

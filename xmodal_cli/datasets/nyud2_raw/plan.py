@@ -52,7 +52,8 @@ def make_plan(settings: RawSettings) -> RawPlan:
         DataError: no scenes, or no frames in those that may be used.
     """
     scenes = {scene.name: scene for scene in find_scenes(settings.raw)}
-    known = members(scenes, _splits(settings))
+    splits, named_only = _splits(settings)
+    known = members(scenes, splits, named_only=named_only)
     allowed = SPLITS_OF[settings.pool]
     chosen = _chosen(settings, scenes, known)
     used = {name: known[name] for name in chosen if known[name].split in allowed}
@@ -77,10 +78,10 @@ def make_plan(settings: RawSettings) -> RawPlan:
     )
 
 
-def _splits(settings: RawSettings) -> dict[str, str]:
-    """Split by scene, from whatever says it."""
+def _splits(settings: RawSettings) -> tuple[dict[str, str], bool]:
+    """Split by scene, from whatever says it, and whether it is a mere list of names."""
     if settings.labelled is not None:
-        return splits_of_labelled(settings.labelled)
+        return splits_of_labelled(settings.labelled), False
     if settings.scenes is None:
         raise SettingsError("Nothing says which scenes are in which split.", NEEDED)
     splits, names_only = splits_of_list(settings.scenes)
@@ -90,7 +91,7 @@ def _splits(settings: RawSettings) -> dict[str, str]:
             f"--split {settings.pool} needs to know which are val.",
             "Give a CSV file scene,split, or --labelled.",
         )
-    return splits
+    return splits, names_only
 
 
 def _chosen(settings: RawSettings, scenes: Mapping[str, SceneFolder], known: Mapping[str, Member]) -> list[str]:
