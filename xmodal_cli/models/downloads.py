@@ -105,13 +105,22 @@ def fetch(name: str | ModelName, watch: Watcher = unwatched) -> Path:
         DownloadError: no network, no such file, or another hash than promised.
         SettingsError: none are published.
     """
+    return fetch_file(wanted(name), watch).path
+
+
+def wanted(name: str | ModelName) -> Wanted:
+    """A network's pretrained weights as a file to be fetched; arguments and errors as in `fetch`."""
     model = parse(name) if isinstance(name, str) else name
-    return fetch_url(published(model), cache_folder() / model.library / model.plain, watch)
+    return _wanted(published(model), cache_folder() / model.library / model.plain)
 
 
 def fetch_url(weights: Published, folder: Path, watch: Watcher = unwatched) -> Path:
     """Fetch one published file into a folder of its own; arguments and errors as in `fetch`."""
+    return fetch_file(_wanted(weights, folder), watch).path
+
+
+def _wanted(weights: Published, folder: Path) -> Wanted:
     promised = (Promise("sha256", weights.hash_prefix, "its name"),) if weights.hash_prefix else ()
     path = folder / weights.url.rsplit("/", 1)[1]
     by_hand = f"Where there is a network, fetch {weights.url}, and pass the file: --teacher-weights FILE."
-    return fetch_file(Wanted((weights.url,), path, promised, by_hand=by_hand), watch).path
+    return Wanted((weights.url,), path, promised, by_hand=by_hand)

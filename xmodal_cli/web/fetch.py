@@ -15,7 +15,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -45,6 +45,7 @@ class Wanted:
         path: where it is to be.
         promises: hashes that it must have.
         size: its size in bytes; 0 if unknown.
+        sidecar: ending of a small file with its MD5 that lies beside it (`.md5`); empty where there is none.
         by_hand: how to go on when no server gives it: the end of the error's hint.
     """
 
@@ -52,6 +53,7 @@ class Wanted:
     path: Path
     promises: tuple[Promise, ...] = ()
     size: int = 0
+    sidecar: str = ""
     by_hand: str = ""
 
 
@@ -146,7 +148,7 @@ def fetch(wanted: Wanted, watch: Watcher = unwatched, *, reread: bool = True) ->
     pin = pin_of(wanted.path)
     if pin.is_file():
         again = Promise("sha256", pin.read_text().strip(), f"pinned in {pin}; remove it to accept another file")
-        wanted = Wanted(wanted.urls, wanted.path, (*wanted.promises, again), wanted.size, wanted.by_hand)
+        wanted = replace(wanted, promises=(*wanted.promises, again))
     made = not wanted.path.parent.exists()
     wanted.path.parent.mkdir(parents=True, exist_ok=True)
     failed: list[str] = []
@@ -181,6 +183,8 @@ def _from_mirror(url: str, wanted: Wanted, watch: Watcher) -> Fetched:
     """Fetch from one mirror; a continued file that turns out wrong is fetched once more from its start."""
     answer = streams.ask(url)
     further = [answer.promise] if answer.promise else []
+    if wanted.sidecar and (beside := streams.read_md5(url, wanted.sidecar)):
+        further.append(beside)
     partial = partial_of(wanted.path)
     with _collected(partial) as handle:
         started_at = _receive(url, handle, wanted, answer.size, watch)

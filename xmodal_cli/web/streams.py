@@ -20,6 +20,8 @@ CHUNK_BYTES = 1 << 18
 CONNECT_S, READ_S = 15.0, 30.0  # seconds without an answer, without a byte
 ASK_ANYWAY = (403, 405, 429, 500, 501, 502, 503, 504)  # answers to HEAD that say nothing about GET
 PASSING = (408, 425, 429, 500, 502, 503, 504)  # answers to GET that another try may change
+LONGEST_SIDECAR = 4096  # bytes read of a file that holds a hash
+_MD5 = re.compile(r"\b[0-9a-f]{32}\b")
 _RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")
 
 
@@ -79,6 +81,18 @@ def ask(url: str) -> Answer:
     promises = [found for hop in hops if (found := of_headers(hop.headers))]
     linked = next((size for hop in hops if (size := hop.headers.get("X-Linked-Size"))), None)
     return Answer(_whole(linked or last.headers.get("Content-Length")), promises[0] if promises else None)
+
+
+def read_md5(url: str, ending: str) -> Promise | None:
+    """The MD5 that a small file beside another one promises (`kitchens.md5` beside `kitchens.zip`); None without one."""
+    beside = url.rpartition(".")[0] + ending
+    try:
+        with opened(beside) as stream:
+            text = next(stream.chunks, b"")[:LONGEST_SIDECAR].decode("ascii", "replace")
+    except (Refused, Broken):
+        return None
+    found = _MD5.search(text.lower())
+    return Promise("md5", found[0], beside) if found else None
 
 
 @contextlib.contextmanager
@@ -162,7 +176,7 @@ def _ftp(url: str, offset: int, _: str) -> Iterator[Stream]:
     except ftplib.error_perm as error:
         server.close()
         raise Refused(f"answered {error}") from error
-    except (*ftplib.all_errors, UnicodeError) as error:
+    except (ftplib.Error, OSError, EOFError, UnicodeError) as error:
         server.close()
         raise _unreachable(error) from error
     with contextlib.closing(server), connection:
