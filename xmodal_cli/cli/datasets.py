@@ -33,11 +33,10 @@ def datasets_command(
             raise unknown(name)
         _show_one(SETS[name])
         return
-    from xmodal_cli.datasets.downloads.fetch import size
     from xmodal_cli.datasets.downloads.fetched import data_root
 
     documents = [_state(each) for each in SETS.values()]
-    rows = [(each.name, size(each.bytes), _here(each), each.title) for each in SETS.values()]
+    rows = [(each.name, _size(each), _here(each), each.title) for each in SETS.values()]
     columns = ["name", "size", "here", "what"]
     out.result(documents, [table(f"published data sets; {data_root()}", columns, rows, left=4)])
     out.next_step("xmodal datasets NAME")
@@ -51,12 +50,18 @@ def _show_one(chosen: PublishedSet) -> None:
         (file.name, size(file.bytes), "yes" if is_fetched(file) or is_unpacked(file) else "no", file.what)
         for file in chosen.files
     ]
-    facts = [("page", chosen.page), ("terms", chosen.licence), ("in all", size(chosen.bytes))]
+    facts = [("page", chosen.page), ("terms", chosen.licence), ("in all", _size(chosen))]
     elsewhere = dict.fromkeys(file.elsewhere for file in chosen.files if file.elsewhere)
     facts += [("also at", place) for place in elsewhere if len(elsewhere) <= 3]
     shown = [table(chosen.title, ["", ""], facts, left=2), table("", ["file", "size", "here", "what"], rows, left=4)]
     out.result(_state(chosen), shown)
     out.next_step(f"xmodal download {chosen.name}")
+
+
+def _size(chosen: PublishedSet) -> str:
+    from xmodal_cli.datasets.downloads.fetch import size
+
+    return size(chosen.bytes) if chosen.is_known else f"over {size(chosen.bytes)}"
 
 
 def _here(chosen: PublishedSet) -> str:

@@ -16,12 +16,13 @@ from typing import Any
 import xmodal_cli
 from xmodal_cli.web.promises import Promise, of_headers
 
-CHUNK_BYTES = 1 << 18
+CHUNK_BYTES = 1 << 16  # of a broken transfer, at most so many bytes are lost
 CONNECT_S, READ_S = 15.0, 30.0  # seconds without an answer, without a byte
 ASK_ANYWAY = (403, 405, 429, 500, 501, 502, 503, 504)  # answers to HEAD that say nothing about GET
 PASSING = (408, 425, 429, 500, 502, 503, 504)  # answers to GET that another try may change
 LONGEST_SIDECAR = 4096  # bytes read of a file that holds a hash
 _MD5 = re.compile(r"\b[0-9a-f]{32}\b")
+_OWNER = re.compile(r"^\w+\(host=.*?\): ")  # urllib3 says first which object failed
 _RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")
 
 
@@ -84,7 +85,7 @@ def ask(url: str) -> Answer:
 
 
 def read_md5(url: str, ending: str) -> Promise | None:
-    """The MD5 that a small file beside another one promises (`kitchens.md5` beside `kitchens.zip`); None without one."""
+    """The MD5 that a small file beside another one states (`cafe.md5` for `cafe.zip`); None without one."""
     beside = url.rpartition(".")[0] + ending
     try:
         with opened(beside) as stream:
@@ -222,4 +223,4 @@ def _reason(error: BaseException) -> str:
         inner += [reason] if isinstance(reason, BaseException) else []
         error = inner[0] if inner else error
     text = str(getattr(error, "strerror", None) or error) or type(error).__name__
-    return text.rpartition(">: ")[2].rpartition("object at 0x")[2] if "object at 0x" in text else text
+    return _OWNER.sub("", text)

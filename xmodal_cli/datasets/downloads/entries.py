@@ -65,6 +65,11 @@ class PublishedSet:
         """Size of all files, as well as it is known."""
         return self.about or sum(each.bytes for each in self.files)
 
+    @property
+    def is_known(self) -> bool:
+        """Whether the size of every file, or of the whole, was stated by anybody."""
+        return bool(self.about) or all(each.bytes for each in self.files)
+
     def to_dict(self) -> dict[str, Any]:
         """For `--json`."""
         return {

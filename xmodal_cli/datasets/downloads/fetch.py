@@ -178,9 +178,8 @@ def _items(word: str) -> list[Item]:
 
 def wanted_file(file: PublishedFile) -> Wanted:
     """A file of the catalogue as something to be fetched."""
-    name = catalogue.set_of(file).name
     known = f"It is also known to live here: {file.elsewhere}. " if file.elsewhere else ""
-    by_hand = f"{known}Fetch {file.name} by hand into a folder DIR, then: xmodal download {name} --from DIR"
+    by_hand = f"{known}Fetch {file.name} by hand into a folder DIR, then: xmodal download {file.name} --from DIR"
     promises = (promise(file.hash, "the catalogue"),) if file.hash else ()
     return Wanted(file.urls, fetched.place_of(file), promises, file.size, file.sidecar, by_hand)
 
@@ -214,7 +213,7 @@ def download(settings: DownloadSettings, watch: Watch | None = None) -> Download
         try:
             outcomes.append(_get(item, settings, watch or Watch()))
             (watch or Watch()).finished(outcomes[-1])
-        except (DownloadError, SettingsError, XmodalError) as error:
+        except XmodalError as error:
             failures.append(error)
     if failures:
         raise _together(failures, len(asked))
