@@ -53,7 +53,7 @@ def test_a_dry_run_tells_sizes_and_free_space(capsys: Capture) -> None:
     assert run(["download", "coco2017", "vgg16", "--dry-run"]) == 0
     shown = capsys.readouterr()
     assert "19.34 GB" in shown.out
-    assert "to fetch: 20.41 GB and 1 files of unknown size; free: " in shown.err
+    assert "to fetch: 20.41 GB and 1 of unknown size; free: " in shown.err
 
 
 def test_the_list_has_every_file_with_its_terms(capsys: Capture) -> None:

@@ -76,7 +76,7 @@ def _show(report: DownloadReport, settings: DownloadSettings) -> None:
     title = "dry run: nothing was fetched" if report.dry_run else "here"
     out.result(report, [table(title, ["file", "state", "size", "place"], report.table(), left=4)])
     if report.dry_run:
-        unknown = f" and {report.unknown} files of unknown size" if report.unknown else ""
+        unknown = f" and {report.unknown} of unknown size" if report.unknown else ""
         out.say(f"to fetch: {size(report.missing_bytes)}{unknown}; free: {size(report.free_bytes)}")
         out.next_step("the same command without --dry-run")
         return

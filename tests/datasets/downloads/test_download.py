@@ -41,7 +41,7 @@ def test_a_dry_run_asks_no_server_and_writes_nothing(small, own_cache: Path) -> 
 
 def test_what_fails_does_not_keep_the_rest_away_and_the_next_call_goes_on(small) -> None:
     frames = small.server.files.pop("/frames.tgz")
-    with pytest.raises(DownloadError, match="frames.tgz could not be fetched.*answered 404"):
+    with pytest.raises(DownloadError, match=r"frames\.tgz could not be fetched.*answered 404"):
         download(DownloadSettings(("small",)))
     assert fetched.catalogue_path("list.txt").is_file()
     small.server.files["/frames.tgz"] = frames
@@ -68,7 +68,7 @@ def test_files_fetched_by_hand_are_checked_and_taken_without_a_server(small, tmp
     assert [each.state for each in report.outcomes] == ["taken", "taken"]
     assert small.server.fetched == []
     assert (fetched.unpacked_path("frames.tgz") / "clip" / "00001.png").is_file()
-    assert os.path.samefile(folder / "list.txt", fetched.catalogue_path("list.txt"))  # not stored twice
+    assert (folder / "list.txt").samefile(fetched.catalogue_path("list.txt"))  # not stored twice
 
 
 def test_a_wrong_file_in_the_folder_is_refused_and_stays_the_readers_own(small, tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_an_archive_can_be_removed_once_it_is_unpacked(small) -> None:
 def test_an_archive_can_be_left_packed(small) -> None:
     report = download(DownloadSettings(("frames.tgz",), unpack=False))
     assert report.outcomes[0].unpacked is None
-    with pytest.raises(DownloadError, match="frames.tgz is not in") as caught:
+    with pytest.raises(DownloadError, match=r"frames\.tgz is not in") as caught:
         fetched.unpacked_path("frames.tgz")
     assert caught.value.hint == "xmodal download small"
 

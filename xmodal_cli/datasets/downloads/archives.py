@@ -112,7 +112,8 @@ def _write_all(archive: Path, staging: Path, progress: Progress) -> Allowance:
         raise
     except BROKEN as error:
         raise DataError(
-            f"{archive} cannot be unpacked: {error or type(error).__name__}.", "Remove it, and fetch it again."
+            f"{archive} cannot be unpacked: {error or type(error).__name__}.",
+            f"Remove it and {archive.name}.sha256, and fetch it again.",
         ) from error
     return allowance
 
