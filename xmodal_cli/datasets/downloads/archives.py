@@ -111,10 +111,9 @@ def _write_all(archive: Path, staging: Path, progress: Progress) -> Allowance:
             raise DataError(f"{archive}: {error.message}", error.hint or _BY_HAND) from error
         raise
     except BROKEN as error:
-        raise DataError(
-            f"{archive} cannot be unpacked: {error or type(error).__name__}.",
-            f"Remove it and {archive.name}.sha256, and fetch it again.",
-        ) from error
+        why = str(error) or type(error).__name__
+        hint = f"Remove it and {archive.name}.sha256 beside it, and fetch it again."
+        raise DataError(f"{archive} cannot be unpacked: {why}.", hint) from error
     return allowance
 
 
