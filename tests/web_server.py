@@ -26,6 +26,7 @@ class Server:
     codes: dict[str, int] = field(default_factory=dict)
     ranges: bool = True
     heads: bool = True
+    no_heads: set[str] = field(default_factory=set)
     fetched: list[str] = field(default_factory=list)
     asked: list[str | None] = field(default_factory=list)  # the range of each GET
 
@@ -82,7 +83,7 @@ def serving() -> Iterator[Server]:
             self.answer(body=True)
 
         def do_HEAD(self) -> None:
-            if state.heads:
+            if state.heads and self.path not in state.no_heads:
                 self.answer(body=False)
             else:
                 self.send_error(405)

@@ -6,6 +6,9 @@ import base64
 import fcntl
 import hashlib
 import resource
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,6 +81,22 @@ def test_an_interrupted_transfer_goes_on_in_the_next_call(server: Server, tmp_pa
     assert not (tmp_path / "set" / "file.bin").exists()
     assert fetch(wanted(server, tmp_path)).path.read_bytes() == CONTENT
     assert server.asked == [None, f"bytes={kept}-"]
+
+
+def test_a_killed_process_leaves_a_part_that_the_next_one_continues(server: Server, tmp_path: Path) -> None:
+    server.files["/file.bin"] = CONTENT
+    code = (
+        "import os, signal, sys, pathlib; from xmodal_cli.web.fetch import Wanted, fetch;"
+        "fetch(Wanted((sys.argv[1],), pathlib.Path(sys.argv[2])),"
+        " lambda url, done, total: done > 500_000 and os.kill(os.getpid(), signal.SIGKILL))"
+    )
+    path = tmp_path / "set" / "file.bin"
+    killed = subprocess.run([sys.executable, "-c", code, f"{server.url}/file.bin", str(path)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert left(tmp_path) == [".file.bin.partial", ".file.bin.partial.json"]
+    assert fetch(wanted(server, tmp_path)).path.read_bytes() == CONTENT
+    assert server.asked[-1] is not None
+    assert left(tmp_path) == ["file.bin", "file.bin.sha256"]
 
 
 def test_a_server_that_ignores_ranges_starts_cleanly_from_the_beginning(server: Server, tmp_path: Path) -> None:
@@ -177,6 +196,15 @@ def test_what_the_server_promises_is_checked(server: Server, tmp_path: Path, hea
     with pytest.raises(DownloadError, match=r"promised was 0000.*the server"):
         fetch(wanted(server, tmp_path, promises=()))
     assert left(tmp_path) == []
+
+
+def test_a_promise_made_before_a_redirect_holds_where_the_store_refuses_head(server: Server, tmp_path: Path) -> None:
+    server.files["/store"] = CONTENT
+    server.redirects["/file.bin"] = "/store"
+    server.headers["/file.bin"] = {"X-Linked-ETag": f'"{"0" * 64}"'}
+    server.no_heads.add("/store")
+    with pytest.raises(DownloadError, match=r"promised was 0000.*the server"):
+        fetch(wanted(server, tmp_path, promises=()))
 
 
 def test_an_md5_beside_the_file_is_checked(server: Server, tmp_path: Path) -> None:

@@ -74,14 +74,13 @@ def ask(url: str) -> Answer:
         last = requests.head(url, allow_redirects=True, timeout=(CONNECT_S, READ_S), headers=_headers())
     except requests.RequestException as error:
         raise _unreachable(error) from error
-    if last.status_code >= 400:
-        if last.status_code in ASK_ANYWAY:
-            return Answer()
+    if last.status_code >= 400 and last.status_code not in ASK_ANYWAY:
         raise Refused(f"answered {last.status_code} {last.reason}")
     hops = [*last.history, last]  # the hub speaks of the file before it redirects to a store that does not
     promises = [found for hop in hops if (found := of_headers(hop.headers))]
     linked = next((size for hop in hops if (size := hop.headers.get("X-Linked-Size"))), None)
-    return Answer(_whole(linked or last.headers.get("Content-Length")), promises[0] if promises else None)
+    own = last.headers.get("Content-Length") if last.ok else None
+    return Answer(_whole(linked or own), promises[0] if promises else None)
 
 
 def read_md5(url: str, ending: str) -> Promise | None:

@@ -202,7 +202,8 @@ def download(settings: DownloadSettings, watch: Watch | None = None) -> Download
     looked = DownloadReport(tuple(_look(item, settings) for item in asked), free, dry_run=True)
     if settings.dry_run:
         return looked
-    if looked.missing_bytes > free and settings.from_folder is None:
+    collected = sum(_size_of(partial_of(item.wanted.path)) for item in asked)
+    if looked.missing_bytes - collected > free and settings.from_folder is None:
         raise XmodalError(
             f"{size(looked.missing_bytes)} are to be fetched, and {size(free)} are free in {fetched.data_root()}.",
             "Name fewer files, free some space, or let XMODAL_CACHE name a folder on another disk.",
@@ -289,6 +290,10 @@ def _link_or_copy(source: Path, target: Path) -> None:
             with contextlib.suppress(FileNotFoundError):
                 temporary.unlink()
             shutil.copyfile(source, temporary)
+
+
+def _size_of(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
 
 
 def _free(folder: Path) -> int:
