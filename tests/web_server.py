@@ -46,10 +46,12 @@ def serving() -> Iterator[Server]:
                 self.send_header(name, value)
             if self.path in state.redirects:
                 self.send_header("Location", state.redirects[self.path])
-            if start:
+            if start >= len(content or b"") > 0:
+                self.send_header("Content-Range", f"bytes */{len(content or b'')}")
+            elif start:
                 self.send_header("Content-Range", f"bytes {start}-{len(content or b'') - 1}/{len(content or b'')}")
             if "Content-Length" not in given and "Transfer-Encoding" not in given:
-                self.send_header("Content-Length", str(len(content or b"") - start))
+                self.send_header("Content-Length", str(max(0, len(content or b"") - start)))
             self.end_headers()
             if body and content is not None and self.path not in state.codes:
                 self.send(content[start:])
@@ -59,7 +61,7 @@ def serving() -> Iterator[Server]:
                 return 302
             if self.path in state.codes:
                 return state.codes[self.path]
-            return 404 if content is None else 206 if start else 200
+            return 404 if content is None else 200 if not start else 206 if start < len(content) else 416
 
         def start(self, content: bytes | None) -> int:
             asked = self.headers.get("Range")

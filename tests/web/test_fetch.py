@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import fcntl
 import hashlib
+import json
 import resource
 import signal
 import subprocess
@@ -97,6 +98,18 @@ def test_a_killed_process_leaves_a_part_that_the_next_one_continues(server: Serv
     assert fetch(wanted(server, tmp_path)).path.read_bytes() == CONTENT
     assert server.asked[-1] is not None
     assert left(tmp_path) == ["file.bin", "file.bin.sha256"]
+
+
+@pytest.mark.parametrize("count", [len(CONTENT), len(CONTENT) + 5])
+def test_a_part_that_has_all_bytes_or_too_many_is_no_trap(server: Server, tmp_path: Path, count: int) -> None:
+    """Killed between the last byte and its name; or the file on the server became shorter."""
+    server.files["/file.bin"] = CONTENT
+    partial = partial_of(tmp_path / "set" / "file.bin")
+    partial.parent.mkdir()
+    partial.write_bytes((CONTENT + b"12345")[:count])
+    partial.with_name(partial.name + ".json").write_text(json.dumps({"url": f"{server.url}/file.bin"}))
+    assert fetch(wanted(server, tmp_path)).path.read_bytes() == CONTENT
+    assert server.asked == [f"bytes={count}-"] + [None] * (count > len(CONTENT))
 
 
 def test_a_server_that_ignores_ranges_starts_cleanly_from_the_beginning(server: Server, tmp_path: Path) -> None:

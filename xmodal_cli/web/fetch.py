@@ -189,17 +189,25 @@ def _from_mirror(url: str, wanted: Wanted, watch: Watcher) -> Fetched:
     with _collected(partial) as handle:
         started_at = _receive(url, handle, wanted, answer.size, watch)
         try:
-            found = accept(wanted, partial, further)
+            found = _accept_or_drop(handle, wanted, further)
         except DownloadError:
-            handle.truncate(0)
             if not started_at:
                 raise
             _receive(url, handle, wanted, answer.size, watch)
-            found = accept(wanted, partial, further)
+            found = _accept_or_drop(handle, wanted, further)
         os.fsync(handle.fileno())
         _place(url, partial, wanted)
     files.write_text(pin_of(wanted.path), found.sha256 + "\n")
     return Fetched(wanted.path, found.sha256, url, found.checked)
+
+
+def _accept_or_drop(handle: BinaryIO, wanted: Wanted, further: Sequence[Promise]) -> Fetched:
+    """Compare what was collected with what was promised; what is wrong must not be continued."""
+    try:
+        return accept(wanted, Path(handle.name), further)
+    except DownloadError:
+        handle.truncate(0)
+        raise
 
 
 def _place(url: str, partial: Path, wanted: Wanted) -> None:
@@ -271,6 +279,7 @@ def _append(url: str, handle: BinaryIO, note: dict[str, Any], wanted: Wanted, wa
         for chunk in stream.chunks:
             done += handle.write(chunk)
             if total and done > total:
+                handle.truncate(0)
                 raise Refused(f"sent more than {total:,} bytes")
             watch(url, done, total)
         handle.flush()

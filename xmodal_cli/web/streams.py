@@ -126,7 +126,12 @@ def _http(url: str, offset: int, validator: str) -> Iterator[Stream]:
     except requests.RequestException as error:
         raise _unreachable(error) from error
     with response:
-        yield _http_stream(response, offset)
+        total = _content_range(response.headers)[1]
+        if response.status_code != 416 or total == offset or not offset:
+            yield _http_stream(response, offset)
+            return
+    with _http(url, 0, "") as stream:  # more bytes are here than there
+        yield stream
 
 
 def _http_stream(response: Any, offset: int) -> Stream:
