@@ -16,7 +16,6 @@ from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.errors import SettingsError, closest
 from xmodal_cli.models.backbones import Backbone, InputSpec, skeleton
 from xmodal_cli.models.backbones import build as build_backbone
-from xmodal_cli.models.downloads import Watcher
 from xmodal_cli.models.grid import Grid
 from xmodal_cli.models.layers import Tapped, default_layer, grid, resolve_layer
 from xmodal_cli.runs import processes
@@ -30,6 +29,7 @@ from xmodal_cli.transfer.settings import PROPOSALS, DistillSettings
 from xmodal_cli.transfer.task import AdaptedStudent, neutral_adapter, new_adapter
 from xmodal_cli.transfer.teacher import Teacher
 from xmodal_cli.transfer.teacher_run import TeacherRun
+from xmodal_cli.web.fetch import Watcher
 
 TEACHER_SEED = 7919  # added to the run's seed: a random teacher, as a control, must not be the student's own start
 
