@@ -83,6 +83,9 @@ def _make_rig() -> None:
     depth = "--target", "rig/depth", "--modality", "hha", "--modality", "depth", "--depth-unit", "0.001"
     _run("prepare", "folder", *shared, *labels, *depth, "--camera", "117,117,64.5,48.5", "--workers", "1")
     _run("prepare", "folder", *shared, "--target", "rig/thermal", "--modality", "thermal", "--workers", "1")
+    for part in ("1", "2"):
+        parts = "--rgb", "rig/rgb", "--out", f"parts/{part}", "--shard", f"{part}/2", "--depth-unit", "0.001"
+        _run("prepare", "folder", *parts, "--target", "rig/depth", "--modality", "disparity", "--workers", "1")
 
 
 def _make_raw_video() -> None:

@@ -162,6 +162,7 @@ COMMANDS = (
     "download",
     "datasets",
     "prepare",
+    "prepare_merge",
     "prepare_nyud2_raw",
     "rooms",
     "proposals",

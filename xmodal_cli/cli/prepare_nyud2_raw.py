@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from xmodal_cli.cli.app import prepare_app
 from xmodal_cli.cli.command import command
-from xmodal_cli.cli.options import option, worker_count
+from xmodal_cli.cli.options import ShardOption, option, worker_count
 from xmodal_cli.cli.output import out, table
 from xmodal_cli.cli.progress import counting, finished_files_kept
 
@@ -62,12 +62,14 @@ def nyud2_raw_command(
         bool, option("Make a data set anew that is there with other settings.", WORK, "--overwrite")
     ] = False,
     workers: Annotated[str, option("Processes: a number, or auto. [default: auto]", WORK)] = "auto",
+    shard: ShardOption = None,
     dry_run: Annotated[
         bool, option("Look at everything, estimate time and size, write nothing.", WORK, "--dry-run")
     ] = False,
 ) -> None:
     """Turn raw video of NYU Depth v2 into pairs: synchronised, registered, filled, encoded; run again, it goes on."""
     from xmodal_cli.datasets.nyud2_raw.settings import RawSettings
+    from xmodal_cli.datasets.shards import Shard
 
     settings = RawSettings(
         out=out_folder,
@@ -83,6 +85,7 @@ def nyud2_raw_command(
         fill=fill,
         overwrite=overwrite,
         workers=worker_count(workers),
+        shard=Shard.parse(shard),
         dry_run=dry_run,
         name=name,
     )

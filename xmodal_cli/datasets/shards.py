@@ -1,7 +1,7 @@
 """One part of a data set that several machines prepare: which pairs are its own, and how parts recognise one another.
 
-Every machine plans the whole data set and makes its share, so that what is decided over all pairs (splits, the range of a
-thermal camera) is the same everywhere. `prepare merge` joins the parts.
+Every machine plans the whole data set and makes its share, so that what is decided over all pairs (splits, the range
+of a thermal camera) is the same everywhere. `prepare merge` joins the parts.
 """
 
 from __future__ import annotations

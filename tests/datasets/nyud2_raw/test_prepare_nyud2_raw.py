@@ -22,9 +22,11 @@ from xmodal_cli.cli.app import run as xmodal
 from xmodal_cli.data.check import check
 from xmodal_cli.data.images import read_raw
 from xmodal_cli.data.prepared import PreparedData
+from xmodal_cli.datasets.merge import merge
 from xmodal_cli.datasets.nyud2_raw import scene_lists
 from xmodal_cli.datasets.nyud2_raw.membership import member
 from xmodal_cli.datasets.nyud2_raw.prepare import RawSettings, prepare_nyud2_raw
+from xmodal_cli.datasets.shards import Shard
 from xmodal_cli.errors import DataError, SettingsError
 
 
@@ -273,3 +275,14 @@ def test_raw_numbers_become_metres_by_the_formula_of_the_toolbox() -> None:
     from xmodal_cli.datasets.nyud2_raw.camera import metres_of_raw
 
     assert metres_of_raw()[raw_depth(Scene((0.0, 0.0, 1.0), 2.0))].mean() == pytest.approx(2.0, abs=0.02)
+
+
+def test_joined_parts_of_raw_video_equal_an_undivided_run(tmp_path: Path, raw: Path, scenes: Path) -> None:
+    prepare_nyud2_raw(settings(tmp_path, raw, scenes))
+    parts = [tmp_path / "part1", tmp_path / "part2"]
+    for index, part in enumerate(parts, start=1):
+        prepare_nyud2_raw(settings(tmp_path, raw, scenes, out=part, shard=Shard(index, 2)))
+    merge(parts, tmp_path / "joined", name="out")
+    assert content_of(tmp_path / "joined") == content_of(tmp_path / "out")
+    for table in ("manifest.csv", "frames.csv", "scenes.csv", "splits/train.txt"):
+        assert (tmp_path / "joined" / table).read_text() == (tmp_path / "out" / table).read_text(), table

@@ -89,8 +89,8 @@ def make_plan(settings: FolderSettings) -> Plan:
     pairs = [_pair(sources, identifier, settings.modalities) for identifier in choice.ids]
     recipe, recorded = _make_recipe(settings, old, pairs, choice)
     shard = _shard(settings, choice, old)
-    if shard and settings.shard is not None and old is None:
-        own = set(settings.shard.own(choice.ids))
+    if settings.shard is not None:
+        own = set(settings.shard.own(choice.ids) if old is None else old.all_ids)
         choice, pairs = choice.only(own), [pair for pair in pairs if pair.id in own]
     begun = checks.recorded_settings(settings, old).keys()
     pairs = [_still_wanted(recipe, pair, begun) for pair in pairs]

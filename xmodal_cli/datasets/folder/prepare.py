@@ -23,7 +23,6 @@ from xmodal_cli.data.prepared import RGB
 from xmodal_cli.data.workers import resolve_workers, run_jobs
 from xmodal_cli.datasets.assembly import (
     Contents,
-    Labels,
     exclusive,
     modality_info,
     read_state,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from xmodal_cli.datasets.nyud2_raw.frames import Job
 from xmodal_cli.datasets.nyud2_raw.membership import Member, members, scene_of_folder
@@ -12,6 +13,7 @@ from xmodal_cli.datasets.nyud2_raw.scene_lists import NEEDED, splits_of_labelled
 from xmodal_cli.datasets.nyud2_raw.settings import PRESETS, SPLITS_OF, RawSettings
 from xmodal_cli.datasets.nyud2_raw.sources import SceneFolder, find_scenes
 from xmodal_cli.datasets.nyud2_raw.synchronise import RawPair, synchronise
+from xmodal_cli.datasets.shards import SHARD
 from xmodal_cli.errors import DataError, SettingsError
 
 STAND_INS = 4  # neighbours that are tried where a frame is damaged
@@ -29,6 +31,7 @@ class RawPlan:
         unknown: why, by folder, of the folders that no split is known of.
         unmatched: depth frames without a colour frame near enough in time.
         bad_names: files that look like frames but have no time stamp, as `folder/name`.
+        shard: what the provenance of a part says; empty for a whole data set.
     """
 
     jobs: tuple[Job, ...]
@@ -37,6 +40,7 @@ class RawPlan:
     unknown: Mapping[str, str]
     unmatched: int
     bad_names: tuple[str, ...]
+    shard: Mapping[str, Any]
 
     @property
     def scenes(self) -> set[str]:
@@ -68,13 +72,17 @@ def make_plan(settings: RawSettings) -> RawPlan:
             f"{_fates(known, pairs)}.",
             "Check --raw, --split and the list of scenes.",
         )
+    jobs = _sample(settings, used, pairs)
+    part = {} if settings.shard is None else {SHARD: settings.shard.record(job.first for job in jobs)}
+    own = None if settings.shard is None else set(settings.shard.own(job.first for job in jobs))
     return RawPlan(
-        jobs=tuple(_sample(settings, used, pairs)),
+        jobs=tuple(job for job in jobs if own is None or job.first in own),
         members=used,
         other_splits=tuple(name for name in chosen if known[name].split not in (None, *allowed)),
         unknown={name: known[name].reason for name in chosen if known[name].split is None},
         unmatched=unmatched,
         bad_names=tuple(f"{name}/{file}" for name in used for file in scenes[name].bad_names),
+        shard=part,
     )
 
 

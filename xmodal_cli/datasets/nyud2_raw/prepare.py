@@ -28,6 +28,7 @@ from xmodal_cli.datasets.nyud2_raw.frames import PARTS, RawResult, encode_pair, 
 from xmodal_cli.datasets.nyud2_raw.plan import RawPlan, make_plan
 from xmodal_cli.datasets.nyud2_raw.report import RawReport
 from xmodal_cli.datasets.nyud2_raw.settings import KNOWN, RAW_DEPTH, RawRecipe, RawSettings, check_settings, recorded
+from xmodal_cli.datasets.shards import check_shard
 from xmodal_cli.errors import DataError, SettingsError
 
 __all__ = ["RawSettings", "prepare_nyud2_raw"]
@@ -82,7 +83,10 @@ def prepare_nyud2_raw(settings: RawSettings, progress: Progress | None = None) -
     """
     start = time.perf_counter()
     check_settings(settings)
-    recipe = _recipe(settings, _existing(settings))
+    old = _existing(settings)
+    recipe = _recipe(settings, old)
+    if old is not None:
+        check_shard(settings.shard, old.provenance, set(recipe.modalities) - old.modalities.keys())
     plan = make_plan(settings)
     workers = resolve_workers(settings.workers, len(plan.jobs))
     if settings.dry_run:
@@ -157,7 +161,7 @@ def _contents(settings: RawSettings, recipe: RawRecipe, plan: RawPlan, made: Mad
         labels=None,
         classes=(),
         camera=CROPPED.to_dict(),
-        provenance=_provenance(settings, recipe, made),
+        provenance=_provenance(settings, recipe, plan, made),
     )
 
 
@@ -168,7 +172,7 @@ def _info(name: str) -> ModalityInfo:
     return assembly.modality_info(name)
 
 
-def _provenance(settings: RawSettings, recipe: RawRecipe, made: Made) -> dict[str, Any]:
+def _provenance(settings: RawSettings, recipe: RawRecipe, plan: RawPlan, made: Made) -> dict[str, Any]:
     about = {"settings": recorded(settings), "made_with": f"xmodal {__version__}", "pairs": len(made.sound)}
     medians = [result.median_m for result in made.sound]
     figures = {
@@ -177,6 +181,7 @@ def _provenance(settings: RawSettings, recipe: RawRecipe, made: Made) -> dict[st
         "median_depth_m": [min(medians), round(float(np.median(medians)), 4), max(medians)],
     }
     return {
+        **plan.shard,
         "modalities": {RGB: about, **dict.fromkeys(recipe.modalities, about | figures)},
         "splits": {"by": "scenes", "scenes_of": settings.pool},
         "left_out": made.bad,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from xmodal_cli.datasets.shards import Shard
 from xmodal_cli.errors import SettingsError, closest
 from xmodal_cli.modalities import MODALITIES
 
@@ -51,6 +52,7 @@ class RawSettings:
         fill: how holes are filled.
         overwrite: make a data set anew that is there with other settings.
         workers: processes; None decides.
+        shard: the part of the frames that is made here; None for all.
         dry_run: look at everything, make a few frames in memory, write nothing.
         name: of the data set; None takes the folder's.
     """
@@ -68,6 +70,7 @@ class RawSettings:
     fill: Fill = "nearest"
     overwrite: bool = False
     workers: int | None = None
+    shard: Shard | None = None
     dry_run: bool = False
     name: str | None = None
 
