@@ -54,6 +54,7 @@ def make_workplace(folder: Path) -> None:
         patch.setenv("XMODAL_CACHE", str(folder / "cache"))
         _make_data()
         _make_rig()
+        _make_raw_video()
         _make_proposals()
         _make_runs()
 
@@ -83,6 +84,20 @@ def _make_rig() -> None:
     depth = "--target", "rig/depth", "--modality", "hha", "--modality", "depth", "--depth-unit", "0.001"
     _run("prepare", "folder", *shared, *labels, *depth, "--camera", "117,117,64.5,48.5", "--workers", "1")
     _run("prepare", "folder", *shared, "--target", "rig/thermal", "--modality", "thermal", "--workers", "1")
+    for part in ("1", "2"):
+        parts = "--rgb", "rig/rgb", "--out", f"parts/{part}", "--shard", f"{part}/2", "--depth-unit", "0.001"
+        _run("prepare", "folder", *parts, "--target", "rig/depth", "--modality", "disparity", "--workers", "1")
+
+
+def _make_raw_video() -> None:
+    """Two frames of each of two scenes as a Kinect of NYU Depth v2 records them: a wall, 3.8 m away."""
+    pixels = 640 * 480
+    for scene in sorted(set(PreparedData.open(Path("data/nyud2")).scenes.values()))[:2]:
+        folder = Path("raw", scene)
+        folder.mkdir(parents=True)
+        for time_s in (1.0, 2.0):
+            (folder / f"d-{time_s}-1.pgm").write_bytes(b"P5 640 480 65535\n" + bytes([0xE8, 0x03]) * pixels)
+            (folder / f"r-{time_s}-1.ppm").write_bytes(b"P6 640 480 255\n" + bytes(3 * pixels))
 
 
 def _make_proposals() -> None:

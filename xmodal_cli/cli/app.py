@@ -24,6 +24,8 @@ xmodal carries supervision from images with labels (RGB) to paired images withou
 
   xmodal demo                               the whole idea in minutes, on built-in rooms: no data, no network, no GPU
 
+  xmodal download NAME                      published data sets and weights; `xmodal datasets` lists them
+
   1  xmodal prepare folder --rgb DIR --target DIR --modality disparity --depth-unit 0.001 --out DATA
                                             pairs of images -> a prepared data set
   2  xmodal prepare check DATA              look at it before you train on it
@@ -157,7 +159,11 @@ def _register() -> None:
 # One module per command, in the order that `xmodal --help` lists them.
 COMMANDS = (
     "demo",
+    "download",
+    "datasets",
     "prepare",
+    "prepare_merge",
+    "prepare_nyud2_raw",
     "rooms",
     "proposals",
     "layers",

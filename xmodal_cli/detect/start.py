@@ -13,12 +13,12 @@ from xmodal_cli.detect.branches import DETECTORS, load_backbone
 from xmodal_cli.errors import SettingsError, closest
 from xmodal_cli.models.backbones import Backbone, InputSpec, build, rebuild, skeleton
 from xmodal_cli.models.detector_shape import detection_layer
-from xmodal_cli.models.downloads import Watcher
 from xmodal_cli.models.rpn import Rpn, RpnShape
 from xmodal_cli.models.weights import load_file
 from xmodal_cli.runs.folder import RunFolder, open_run
 from xmodal_cli.runs.training_settings import NO_FILE
 from xmodal_cli.transfer.student import load_student
+from xmodal_cli.web.fetch import Watcher
 
 RPN, RPN_WEIGHTS = "rpn", "rpn.safetensors"  # runs of region proposal networks, `runs/rpn/NAME`, and their weights
 

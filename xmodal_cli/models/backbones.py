@@ -18,12 +18,13 @@ from torch import Tensor, nn
 from xmodal_cli import files
 from xmodal_cli.errors import SettingsError, closest
 from xmodal_cli.models.catalogue import ModelName, names, parse
-from xmodal_cli.models.downloads import Watcher, fetch, published
+from xmodal_cli.models.downloads import fetch, published
 from xmodal_cli.models.inputs import InputSpec
 from xmodal_cli.models.layers import missing_keys
 from xmodal_cli.models.networks import COLOUR_CHANNELS, Backbone, construct, skeleton
 from xmodal_cli.models.stem import STEMS, Stem, adapt_filters, stem_name
 from xmodal_cli.models.weights import load_file, load_into, without_heads
+from xmodal_cli.web.fetch import Watcher
 
 COPIED = "copied"  # where the weights of another network are named
 

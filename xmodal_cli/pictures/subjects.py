@@ -16,7 +16,6 @@ from xmodal_cli.detect.finetune import saved_settings as detector_settings
 from xmodal_cli.detect.start import start_backbone, start_from_run
 from xmodal_cli.errors import SettingsError
 from xmodal_cli.models.backbones import Backbone
-from xmodal_cli.models.downloads import Watcher
 from xmodal_cli.runs.folder import CARD, RunFolder, open_run
 from xmodal_cli.runs.training_settings import FROM_TEACHER
 from xmodal_cli.transfer.build import start_student, teacher_network
@@ -24,6 +23,7 @@ from xmodal_cli.transfer.distill import COMMAND as TRANSFER
 from xmodal_cli.transfer.distill import saved_settings as transfer_settings
 from xmodal_cli.transfer.resolve import teacher_run
 from xmodal_cli.transfer.student import load_student
+from xmodal_cli.web.fetch import Watcher
 
 
 def silent(url: str, done: int, total: int) -> None:

@@ -19,7 +19,6 @@ from xmodal_cli.models.align import Alignment
 from xmodal_cli.models.backbones import Backbone, InputSpec, skeleton
 from xmodal_cli.models.backbones import build as build_backbone
 from xmodal_cli.models.detector_shape import map_channels
-from xmodal_cli.models.downloads import Watcher
 from xmodal_cli.models.grid import Grid
 from xmodal_cli.models.layers import Tapped, default_layer, grid, resolve_layer
 from xmodal_cli.runs import processes
@@ -42,6 +41,7 @@ from xmodal_cli.transfer.task import AdaptedStudent, fixed_adapter, neutral_adap
 from xmodal_cli.transfer.teacher import Teacher
 from xmodal_cli.transfer.teacher_detector import TeacherDetector
 from xmodal_cli.transfer.teacher_run import TeacherRun
+from xmodal_cli.web.fetch import Watcher
 
 TEACHER_SEED = 7919  # added to the run's seed: a random teacher, as a control, must not be the student's own start
 
