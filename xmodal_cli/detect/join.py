@@ -197,7 +197,11 @@ def _joined_shape(shape: DetectorShape, own: Backbone, student: Backbone, point:
     """The detector's shape over the student's network."""
     replaced = {"name": own.name, "library": own.library}
     joint = JointShape(
-        replaced, shape.layer, map_channels(own, shape.layer), bool(point["adapter"]), bool(point["adapter_relu"])
+        replaced,
+        shape.layer,
+        map_channels(own, shape.layer),
+        bool(point.get("adapter", True)),
+        bool(point["adapter_relu"]),
     )
     same = (own.name, own.library) == (student.name, student.library)
     return replace(shape, layer=point["student"], own_head=shape.own_head and same, joint=joint)

@@ -93,7 +93,7 @@ def join_vision(
     numbers = _points(detector, student_run, student)
     points = [student.card["transfer"][number] for number in numbers]
     shapes = [_shape(detector.network, point) for point in points]
-    plain = not any(point["adapter"] for point in points) and _as_weights(detector, student)
+    plain = not any(point.get("adapter", True) for point in points) and _as_weights(detector, student)
     if not plain:
         below = StandIn(student.backbone, [point["student"] for point in points], shapes)
         for number, joint in zip(numbers, below.joints, strict=True):
@@ -182,7 +182,7 @@ def _points(detector: VisionDetector, run: RunFolder, student: Student) -> list[
 def _shape(network: Backbone, point: Mapping[str, Any]) -> JointShape:
     own = {"name": network.name, "library": network.library}
     channels = map_channels(network, point["teacher"])
-    return JointShape(own, point["teacher"], channels, bool(point["adapter"]), bool(point["adapter_relu"]))
+    return JointShape(own, point["teacher"], channels, bool(point.get("adapter", True)), bool(point["adapter_relu"]))
 
 
 def _as_weights(detector: VisionDetector, student: Student) -> bool:
