@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "xmodal_cli"
 # Floors from the ground up; folders of one floor never import each other.
 FLOORS = (
     {"errors", "files"},
+    {"web"},
     {"metrics"},
     {"modalities", "data", "runs", "models"},
     {"transfer", "datasets"},

@@ -24,6 +24,7 @@ from xmodal_cli.models.backbones import build
 STANDS_FOR = {
     "RGB_RUN": "runs/finetune/RGB_RUN",
     "HHA_RUN": "runs/finetune/HHA_RUN",
+    "STUDENT_RUN": "runs/distill/FROM_RGB",
     "RUN": "runs/distill/NAME",
     "DATA": "data/rig",
     "FILE": "runs/evaluate/DISPARITY_EVALUATION/detections.json",
@@ -56,6 +57,7 @@ def make_workplace(folder: Path) -> None:
         patch.setenv("XMODAL_CACHE", str(folder / "cache"))
         _make_data()
         _make_rig()
+        _make_raw_video()
         _make_videos()
         _make_proposals()
         _make_runs()
@@ -89,6 +91,20 @@ def _make_rig() -> None:
     depth = "--target", "rig/depth", "--modality", "hha", "--modality", "depth", "--depth-unit", "0.001"
     _run("prepare", "folder", *shared, *labels, *depth, "--camera", "117,117,64.5,48.5", "--workers", "1")
     _run("prepare", "folder", *shared, "--target", "rig/thermal", "--modality", "thermal", "--workers", "1")
+    for part in ("1", "2"):
+        parts = "--rgb", "rig/rgb", "--out", f"parts/{part}", "--shard", f"{part}/2", "--depth-unit", "0.001"
+        _run("prepare", "folder", *parts, "--target", "rig/depth", "--modality", "disparity", "--workers", "1")
+
+
+def _make_raw_video() -> None:
+    """Two frames of each of two scenes as a Kinect of NYU Depth v2 records them: a wall, 3.8 m away."""
+    pixels = 640 * 480
+    for scene in sorted(set(PreparedData.open(Path("data/nyud2")).scenes.values()))[:2]:
+        folder = Path("raw", scene)
+        folder.mkdir(parents=True)
+        for time_s in (1.0, 2.0):
+            (folder / f"d-{time_s}-1.pgm").write_bytes(b"P5 640 480 65535\n" + bytes([0xE8, 0x03]) * pixels)
+            (folder / f"r-{time_s}-1.ppm").write_bytes(b"P6 640 480 255\n" + bytes(3 * pixels))
 
 
 def _make_videos() -> None:
@@ -116,8 +132,11 @@ def _make_runs() -> None:
     hha = "--data", "data/rig", "--modality", "hha", *SHORT
     squeezenet = "--backbone", "squeezenet1_1", "--size", "96"
     teacher = "--teacher", "squeezenet1_1", "--teacher-weights", "random", "--student", "squeezenet1_1"
-    _run("distill", *hha, *teacher, "--run-name", "NAME", "--transfer", "features.3:features.3")
     _run("finetune", "--data", "data/rig", "--modality", "rgb", *SHORT, *squeezenet, "--run-name", "RGB_RUN")
+    from_rgb = "--teacher-run", "runs/finetune/RGB_RUN", "--transfer", "auto", "--student", "squeezenet1_1"
+    _run("distill", *hha, *from_rgb, "--size", "96", "--run-name", "FROM_RGB")
+    _run("zero-shot", "--detector", "runs/finetune/RGB_RUN", "--student", "runs/distill/FROM_RGB", "--join-only")
+    _run("distill", *hha, *teacher, "--run-name", "NAME", "--transfer", "features.3:features.3")
     for name in ("NAME", "HHA_RUN", "RUN_A", "RUN_B"):
         _run("finetune", *hha, *squeezenet, "--run-name", name)
     _run("evaluate", "runs/finetune/NAME", "--data", "data/rig", "--split", "val")

@@ -27,6 +27,8 @@ COMMANDS = {
     "bare": [],
     "help": ["--help"],
     "version": ["--version"],
+    "download": ["download", "--help"],
+    "datasets": ["datasets", "--help"],
     "distill": ["distill", "--help"],
     "evaluate": ["evaluate", "--help"],
     "finetune": ["finetune", "--help"],

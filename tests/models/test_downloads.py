@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import torch
+from web_server import Server, serving
 
 from xmodal_cli.errors import DownloadError, SettingsError
 from xmodal_cli.models.backbones import build
@@ -20,52 +18,11 @@ CONTENT = bytes(range(256)) * 4096
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
-@dataclass
-class Server:
-    """A web server with files, extra headers and redirects, that counts what is fetched."""
-
-    url: str = ""
-    files: dict[str, bytes] = field(default_factory=dict)
-    headers: dict[str, dict[str, str]] = field(default_factory=dict)
-    redirects: dict[str, str] = field(default_factory=dict)
-    fetched: list[str] = field(default_factory=list)
-
-
 @pytest.fixture
 def server() -> Iterator[Server]:
-    state = Server()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def answer(self, *, body: bool) -> None:
-            content = state.files.get(self.path)
-            code = 302 if self.path in state.redirects else 404 if content is None else 200
-            self.send_response(code)
-            for name, value in state.headers.get(self.path, {}).items():
-                self.send_header(name, value)
-            if code == 302:
-                self.send_header("Location", state.redirects[self.path])
-            if "Content-Length" not in state.headers.get(self.path, {}):
-                self.send_header("Content-Length", str(len(content or b"")))
-            self.end_headers()
-            if body and content is not None:
-                state.fetched.append(self.path)
-                self.wfile.write(content)
-
-        def do_GET(self) -> None:
-            self.answer(body=True)
-
-        def do_HEAD(self) -> None:
-            self.answer(body=False)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        state.url = f"http://127.0.0.1:{running.server_port}"
-        thread = threading.Thread(target=running.serve_forever, daemon=True)
-        thread.start()
-        yield state
-        running.shutdown()
+    with serving() as running:
+        running.ranges = False
+        yield running
 
 
 def test_a_promised_prefix_is_checked_and_the_whole_hash_pinned(server: Server, tmp_path: Path) -> None:
@@ -143,13 +100,28 @@ def test_an_absent_file_is_named(server: Server, tmp_path: Path) -> None:
         fetch_url(Published(f"{server.url}/gone.pth", "t"), tmp_path)
 
 
-@pytest.mark.parametrize("header", [{"X-Linked-ETag": f'"{SHA256}"'}, {"Content-Length": str(len(CONTENT))}])
-def test_a_broken_transfer_leaves_nothing(server: Server, tmp_path: Path, header: dict[str, str]) -> None:
+def test_a_truncated_file_with_another_hash_leaves_nothing(server: Server, tmp_path: Path) -> None:
     server.files["/a.pth"] = CONTENT[:1000]
-    server.headers["/a.pth"] = header
+    server.headers["/a.pth"] = {"X-Linked-ETag": f'"{SHA256}"'}
     with pytest.raises(DownloadError):
         fetch_url(Published(f"{server.url}/a.pth", "t"), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_broken_transfer_leaves_no_weights_and_the_next_one_goes_on(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xmodal_cli.web.fetch.WAIT_S", 0.001)
+    server.ranges = True
+    server.files["/a.pth"] = CONTENT
+    server.stops["/a.pth"] = [65_536, 0, 0, 0, 0]
+    with pytest.raises(DownloadError, match="stopped") as caught:
+        fetch_url(Published(f"{server.url}/a.pth", "t"), tmp_path)
+    assert "65,536 bytes are kept" in str(caught.value.hint)
+    assert not (tmp_path / "a.pth").exists()
+    server.stops.clear()
+    assert fetch_url(Published(f"{server.url}/a.pth", "t"), tmp_path).read_bytes() == CONTENT
+    assert server.asked[-1] == "bytes=65536-"
 
 
 def test_torchvision_promises_eight_digits_in_the_name() -> None:

@@ -50,6 +50,15 @@ def test_each_object_is_hit_once_and_only_by_its_class(proposed: PreparedData) -
     assert hits(found, objects(proposed)).tolist() == [False, True, False, True, False]
 
 
+def test_a_second_detection_of_an_object_hits_no_other_one() -> None:
+    boxes = np.array([[0, 0, 20, 20], [5, 0, 25, 20]], np.float32)
+    there = Annotations(boxes, np.zeros(2, np.int64), np.arange(2), np.zeros(2, np.bool_), np.full(2, 400.0))
+    found = detections(
+        (0, 0.9, (0, 0, 20, 20)), (0, 0.8, (1, 0, 21, 20))
+    )  # both overlap the first most, the second too
+    assert hits(found, there).tolist() == [True, False]
+
+
 def test_a_hit_has_a_solid_box_and_a_miss_a_broken_one(proposed: PreparedData) -> None:
     name = proposed.ids("val")[0]
     lines = []

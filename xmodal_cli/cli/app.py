@@ -24,6 +24,8 @@ xmodal carries supervision from images with labels (RGB) to paired images withou
 
   xmodal demo                               the whole idea in minutes, on built-in rooms: no data, no network, no GPU
 
+  xmodal download NAME                      published data sets and weights; `xmodal datasets` lists them
+
   1  xmodal prepare folder --rgb DIR --target DIR --modality disparity --depth-unit 0.001 --out DATA
                                             pairs of images -> a prepared data set
                                             (prepare video, jhmdb, ucf101: frames of videos)
@@ -158,7 +160,11 @@ def _register() -> None:
 # One module per command, in the order that `xmodal --help` lists them.
 COMMANDS = (
     "demo",
+    "download",
+    "datasets",
     "prepare",
+    "prepare_merge",
+    "prepare_nyud2_raw",
     "rooms",
     "videos",
     "proposals",
@@ -167,6 +173,7 @@ COMMANDS = (
     "distill",
     "finetune",
     "evaluate",
+    "zero_shot",
     "predict",
     "reproduce",
     "visualize",

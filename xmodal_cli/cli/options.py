@@ -23,6 +23,15 @@ DataOption = Annotated[
 ]
 RunsOption = Annotated[Path, typer.Option("--runs", help="Folder of all runs.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        help="I/N: prepare part I of N, on another machine for each; join them with prepare merge.",
+        show_default=False,
+        rich_help_panel="Work",
+    ),
+]
 PrecisionOption = Annotated[str, typer.Option("--precision", help="auto, bf16, fp16 or fp32.")]
 
 

@@ -11,7 +11,7 @@ from rich.console import RenderableType
 
 from xmodal_cli.cli.app import prepare_app
 from xmodal_cli.cli.command import command
-from xmodal_cli.cli.options import option, worker_count
+from xmodal_cli.cli.options import ShardOption, option, worker_count
 from xmodal_cli.cli.output import out, table
 from xmodal_cli.cli.progress import counting, finished_files_kept
 from xmodal_cli.errors import DataError, SettingsError
@@ -90,12 +90,14 @@ def folder_command(
         bool, option("Make modalities again that are there with other settings.", WORK, "--overwrite")
     ] = False,
     workers: Annotated[str, option("Processes: a number, or auto. [default: auto]", WORK)] = "auto",
+    shard: ShardOption = None,
     dry_run: Annotated[
         bool, option("Look at everything, estimate time and size, write nothing.", WORK, "--dry-run")
     ] = False,
 ) -> None:
     """Turn pairs of images into a prepared data set, or add a modality to one; run again, it goes on."""
     from xmodal_cli.datasets.folder.settings import FolderSettings
+    from xmodal_cli.datasets.shards import Shard
     from xmodal_cli.modalities.geometry import Camera
 
     settings = FolderSettings(
@@ -119,6 +121,7 @@ def folder_command(
         workers=worker_count(workers),
         dry_run=dry_run,
         name=name,
+        shard=Shard.parse(shard),
     )
     _show(_prepare(settings), settings)
 

@@ -87,6 +87,10 @@ class TrainingScreen:
             out.say(f"downloading {url}, {f'{total / 1e6:.0f} MB' if total else 'size unknown'}")
         self._show(url, "download", done, total, f"{done / 1e6:.0f} of {total / 1e6:.0f} MB")
 
+    def unpacking(self, name: str, done: int, total: int) -> None:
+        """An archive on its way to a folder."""
+        self._show(f"unpack {name}", f"unpack {name}", done, total, f"{done / 1e6:.0f} of {total / 1e6:.0f} MB")
+
     def filling(self, done: int, total: int) -> None:
         """Features being computed before the training."""
         self._show("features", self._features, done, total, f"{done}/{total} images")

@@ -31,11 +31,11 @@ from xmodal_cli.models.detector_shape import (
     has_own_head,
     own_widths_and_size,
 )
-from xmodal_cli.models.downloads import Watcher
 from xmodal_cli.models.layers import Tapped, grid, resolve_layer
 from xmodal_cli.models.regions import RegionPool
 from xmodal_cli.runs import processes
 from xmodal_cli.runs.folder import open_run
+from xmodal_cli.web.fetch import Watcher
 
 
 @dataclass(frozen=True)

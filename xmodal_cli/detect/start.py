@@ -9,17 +9,16 @@ from typing import Any, Protocol
 
 from xmodal_cli.data.pairs import channel_statistics, value_range
 from xmodal_cli.data.prepared import RGB, PreparedData
-from xmodal_cli.detect.branches import COMMAND as DETECTOR
-from xmodal_cli.detect.branches import load_backbone
+from xmodal_cli.detect.branches import DETECTORS, load_backbone
 from xmodal_cli.errors import SettingsError, closest
 from xmodal_cli.models.backbones import Backbone, InputSpec, build, rebuild, skeleton
 from xmodal_cli.models.detector_shape import detection_layer
-from xmodal_cli.models.downloads import Watcher
 from xmodal_cli.models.rpn import Rpn, RpnShape
 from xmodal_cli.models.weights import load_file
 from xmodal_cli.runs.folder import RunFolder, open_run
 from xmodal_cli.runs.training_settings import NO_FILE
 from xmodal_cli.transfer.student import load_student
+from xmodal_cli.web.fetch import Watcher
 
 RPN, RPN_WEIGHTS = "rpn", "rpn.safetensors"  # runs of region proposal networks, `runs/rpn/NAME`, and their weights
 
@@ -159,7 +158,7 @@ def start_from_run(run: RunFolder, seed: int) -> Start:
     if run.command == RPN:
         description = run.card()["network"]
         return Start(load_rpn(description, run.path / RPN_WEIGHTS)[1], description["modality"])
-    if run.command == DETECTOR:
+    if run.command in DETECTORS:
         backbone, described = load_backbone(run, seed)
         return Start(backbone, described["modality"])
     student = load_student(run, seed)

@@ -20,12 +20,13 @@ from xmodal_cli.errors import SettingsError, closest
 from xmodal_cli.models.caffe_file import SUFFIX as CAFFE
 from xmodal_cli.models.caffe_weights import read_caffe_weights
 from xmodal_cli.models.catalogue import ModelName, names, parse
-from xmodal_cli.models.downloads import Watcher, fetch, published
+from xmodal_cli.models.downloads import fetch, published
 from xmodal_cli.models.inputs import CAFFE_INPUT, InputSpec
 from xmodal_cli.models.layers import missing_keys
 from xmodal_cli.models.networks import COLOUR_CHANNELS, Backbone, construct, skeleton
 from xmodal_cli.models.stem import STEMS, Stem, adapt_filters, stem_name
 from xmodal_cli.models.weights import load_file, load_into, without_heads
+from xmodal_cli.web.fetch import Watcher
 
 COPIED = "copied"  # where the weights of another network are named
 
@@ -94,8 +95,8 @@ def full_name(described: Mapping[str, Any]) -> str:
         >>> full_name({"name": "alexnet", "library": "torchvision"})
         'torchvision/alexnet'
     """
-    name, library = described["name"], described["library"]
-    return str(name) if library == "xmodal" else f"{library}/{name}"
+    name, library = str(described["name"]), described["library"]
+    return name if library == "xmodal" or name.startswith(f"{library}/") else f"{library}/{name}"
 
 
 def rebuild(described: Mapping[str, Any], *, image_hw: tuple[int, int] | None = None, seed: int = 0) -> Backbone:

@@ -77,7 +77,7 @@ def read_caffemodel(path: Path) -> list[CaffeLayer]:
         net: Any = _net_class().FromString(_read(path))  # the bytes are not kept beside the message
     except message.DecodeError:
         raise DataError(
-            f"'{path}' is cut off or no {SUFFIX} file: its {path.stat().st_size} bytes are no complete protocol buffer.",
+            f"'{path}' is cut off or no {SUFFIX} file: {path.stat().st_size} bytes are no complete protocol buffer.",
             "Compare its size and hash with the published ones, and fetch it again.",
         ) from None
     layers = [_layer(path, name, blobs) for name, blobs in _layers(net) if len(blobs)]

@@ -225,6 +225,8 @@ def decode_mask(segmentation: Any, size_hw: tuple[int, int]) -> NDArray[np.bool_
 def hits(found: Detections, objects: Annotations) -> NDArray[np.bool_]:
     """Which detections of one image hit an object of their class that no better one has hit.
 
+    As the paper's AP counts them: a detection is of the object that it overlaps most, and wrong where that is taken.
+
     Args:
         found: best first.
         objects: what is there.
@@ -233,10 +235,10 @@ def hits(found: Detections, objects: Annotations) -> NDArray[np.bool_]:
     taken = np.zeros(len(objects), np.bool_)
     right = np.zeros(len(found), np.bool_)
     for index, label in enumerate(found.labels):
-        free = ~taken & (objects.labels == label) & ~objects.crowd
-        if free.any():
-            best = int(np.where(free, overlaps[index], -1).argmax())
-            right[index] = overlaps[index, best] >= IOU
+        same = (objects.labels == label) & ~objects.crowd
+        if same.any():
+            best = int(np.where(same, overlaps[index], -1).argmax())
+            right[index] = overlaps[index, best] >= IOU and not taken[best]
             taken[best] |= right[index]
     return right
 

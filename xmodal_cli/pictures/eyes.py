@@ -20,7 +20,6 @@ from xmodal_cli.data.pairs import Pairs, collate
 from xmodal_cli.data.prepared import RGB, PreparedData
 from xmodal_cli.detect.samples import ImageSize
 from xmodal_cli.errors import DataError, SettingsError, closest
-from xmodal_cli.models.downloads import Watcher
 from xmodal_cli.models.grid import Grid
 from xmodal_cli.models.layers import Tapped, grid, resolve_layer
 from xmodal_cli.pictures.subjects import Subject, open_subject, silent, teacher_of, transfer_size_hw
@@ -29,6 +28,7 @@ from xmodal_cli.runs.folder import RunFolder
 from xmodal_cli.transfer.adapted import load_adapted
 from xmodal_cli.transfer.regions import REGION_LAYERS
 from xmodal_cli.transfer.teacher import Teacher
+from xmodal_cli.web.fetch import Watcher
 
 VAL = "val"  # the split that is looked at where there is one: nobody trained on it
 BATCH = 16  # pairs at once

@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodal_cli.models.backbones import Backbone
-from xmodal_cli.models.downloads import Watcher
 from xmodal_cli.models.stem import stem_name
 from xmodal_cli.pictures import canvas
 from xmodal_cli.pictures.canvas import Picture
 from xmodal_cli.pictures.subjects import open_subject, silent, start_of, teacher_of
 from xmodal_cli.runs.folder import RunFolder
+from xmodal_cli.web.fetch import Watcher
 
 Weights = NDArray[np.float32]
 

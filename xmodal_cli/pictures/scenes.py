@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from xmodal_cli.data.prepared import PreparedData
+from xmodal_cli.detect.branches import DETECTORS
 from xmodal_cli.detect.detection_files import read_detections, read_segmentations
 from xmodal_cli.detect.run_evaluation import detect_together
 from xmodal_cli.errors import SettingsError, closest
@@ -59,7 +60,7 @@ def scenes_of_runs(
         XmodalError: settings, runs or data are at fault.
     """
     for run in runs:
-        if run.command != "finetune":
+        if run.command not in DETECTORS:
             raise SettingsError(
                 f"{run.path} is a run of `xmodal {run.command}`, which finds no objects.",
                 "Name a run of `xmodal finetune`.",

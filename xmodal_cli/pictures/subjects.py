@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xmodal_cli.detect.branches import COMMAND as DETECTOR
-from xmodal_cli.detect.branches import load_backbone
+from xmodal_cli.detect.branches import DETECTORS, load_backbone
 from xmodal_cli.detect.finetune import saved_settings as detector_settings
 from xmodal_cli.detect.start import start_backbone, start_from_run
 from xmodal_cli.errors import SettingsError
 from xmodal_cli.models.backbones import Backbone
-from xmodal_cli.models.downloads import Watcher
 from xmodal_cli.runs.folder import CARD, RunFolder, open_run
 from xmodal_cli.runs.training_settings import FROM_TEACHER
 from xmodal_cli.transfer.build import start_student, teacher_network
@@ -25,6 +23,7 @@ from xmodal_cli.transfer.distill import COMMAND as TRANSFER
 from xmodal_cli.transfer.distill import saved_settings as transfer_settings
 from xmodal_cli.transfer.resolve import teacher_run
 from xmodal_cli.transfer.student import load_student
+from xmodal_cli.web.fetch import Watcher
 
 
 def silent(url: str, done: int, total: int) -> None:
@@ -65,7 +64,7 @@ def open_subject(run: RunFolder) -> Subject:
     if run.command == TRANSFER:
         student = load_student(run)
         return Subject(run, student.modality, student.backbone, student.layers, student.card)
-    if run.command != DETECTOR:
+    if run.command not in DETECTORS:
         raise SettingsError(
             f"{run.path} is a run of `xmodal {run.command}`, which leaves no network to look at.",
             "Name a run of `xmodal distill` or `xmodal finetune`.",

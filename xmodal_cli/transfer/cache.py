@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import platformdirs
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -34,6 +33,7 @@ from xmodal_cli.data.transforms import Draw, apply, whole_image
 from xmodal_cli.errors import XmodalError
 from xmodal_cli.models.grid import Grid
 from xmodal_cli.transfer.teacher import Teacher
+from xmodal_cli.web.cache import cache_root
 
 FORMAT = 1
 FILL_BATCH = 16  # images computed at once when filling: fixed, since a batch's size can change its last bits
@@ -45,8 +45,7 @@ FillWatcher = Callable[[int, int], None]  # (images done, images in all)
 
 def root() -> Path:
     """Where caches live: `XMODAL_CACHE`, else the platform's cache folder for xmodal."""
-    base = os.environ.get("XMODAL_CACHE")
-    return (Path(base) if base else Path(platformdirs.user_cache_dir("xmodal"))) / "features"
+    return cache_root() / "features"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ never agree), and is reported before anything is written.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from xmodal_cli.datasets.folder import settings as checks
 from xmodal_cli.datasets.folder.settings import FolderSettings
 from xmodal_cli.datasets.folder.splits import SplitChoice, choose_splits, some
 from xmodal_cli.datasets.frames import Pair, Recipe, one_channel, read_target
+from xmodal_cli.datasets.shards import SHARD, check_shard
 from xmodal_cli.errors import DataError
 from xmodal_cli.modalities import MODALITIES
 
@@ -41,6 +42,7 @@ class Plan:
         recipe: how the frames become modalities.
         recorded: settings by modality, to be kept in the data set.
         notes: what was left out, for the user.
+        shard: what the provenance of a part says; empty for a whole data set.
     """
 
     old: PreparedData | None
@@ -49,6 +51,7 @@ class Plan:
     recipe: Recipe
     recorded: Mapping[str, Mapping[str, Any]]
     notes: tuple[str, ...]
+    shard: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,13 +82,26 @@ def make_plan(settings: FolderSettings) -> Plan:
     """
     old = checks.open_existing(settings.out)
     checks.check_settings(settings, old)
+    if old is not None:
+        check_shard(settings.shard, old.provenance, set(settings.modalities) - old.modalities.keys())
     sources = find_sources(settings, old)
     choice = choose_splits(settings, sources.ids, sources.rgb, old)
     pairs = [_pair(sources, identifier, settings.modalities) for identifier in choice.ids]
     recipe, recorded = _make_recipe(settings, old, pairs, choice)
+    shard = _shard(settings, choice, old)
+    if settings.shard is not None:
+        own = set(settings.shard.own(choice.ids) if old is None else old.all_ids)
+        choice, pairs = choice.only(own), [pair for pair in pairs if pair.id in own]
     begun = checks.recorded_settings(settings, old).keys()
     pairs = [_still_wanted(recipe, pair, begun) for pair in pairs]
-    return Plan(old, choice, pairs, recipe, recorded, (*sources.notes, *choice.notes))
+    return Plan(old, choice, pairs, recipe, recorded, (*sources.notes, *choice.notes), shard)
+
+
+def _shard(settings: FolderSettings, choice: SplitChoice, old: PreparedData | None) -> dict[str, Any]:
+    """What the provenance says of a part; empty for a whole data set."""
+    if old is not None:
+        return {key: old.provenance[key] for key in (SHARD,) if key in old.provenance}
+    return {} if settings.shard is None else {SHARD: settings.shard.record(choice.ids)}
 
 
 def find_sources(settings: FolderSettings, old: PreparedData | None) -> Sources:

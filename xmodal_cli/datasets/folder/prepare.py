@@ -23,7 +23,6 @@ from xmodal_cli.data.prepared import RGB
 from xmodal_cli.data.workers import resolve_workers, run_jobs
 from xmodal_cli.datasets.assembly import (
     Contents,
-    Labels,
     exclusive,
     modality_info,
     read_state,
@@ -170,7 +169,7 @@ def prepare_folder(settings: FolderSettings, progress: Progress | None = None) -
         _begin(plan)
         tally = _work(plan, workers, progress)
         _refuse_bad(tally, plan, settings)
-        choice = _without(plan.choice, tally.bad)
+        choice = plan.choice.only(set(plan.choice.ids) - tally.bad.keys())
         write_dataset(_contents(settings, plan, choice, tally))
     return _report(plan, choice, tally, workers, time.perf_counter() - start)
 
@@ -235,17 +234,6 @@ def _refuse_bad(tally: Tally, plan: Plan, settings: FolderSettings) -> None:
     raise DataError(f"{count} bad, of {len(plan.pairs)}:\n" + "\n".join(lines), hint)
 
 
-def _without(choice: SplitChoice, bad: Mapping[str, Any]) -> SplitChoice:
-    """The splits without bad pairs; a split that loses all of them is gone."""
-    left = {split: [name for name in ids if name not in bad] for split, ids in choice.splits.items()}
-    splits = {split: ids for split, ids in left.items() if ids}
-    scenes = {name: scene for name, scene in choice.scenes.items() if name not in bad}
-    labels = choice.labels
-    if labels is not None:
-        labels = Labels({split: coco for split, coco in labels.files.items() if split in splits}, labels.image_ids)
-    return replace(choice, splits=splits, scenes=scenes, labels=labels)
-
-
 def _contents(settings: FolderSettings, plan: Plan, choice: SplitChoice, tally: Tally) -> Contents:
     """Join what was made with what the data set held before."""
     old, recipe = plan.old, plan.recipe
@@ -288,6 +276,7 @@ def _provenance(settings: FolderSettings, plan: Plan, choice: SplitChoice, tally
         }
     splits: Mapping[str, Any] = {"by": choice.by, "val_fraction": settings.val_fraction}
     return {
+        **plan.shard,
         "modalities": modalities,
         "splits": {key: value for key, value in splits.items() if value is not None},
         "left_out": {name: str(result.error) for name, result in sorted(tally.bad.items())},

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from xmodal_cli.data.prepared import DESCRIPTION, RGB, PreparedData
 from xmodal_cli.datasets.assembly import LOCK, STATE, read_state
 from xmodal_cli.datasets.frames import Link
+from xmodal_cli.datasets.shards import Shard
 from xmodal_cli.errors import SettingsError
 from xmodal_cli.modalities import modality
 from xmodal_cli.modalities.geometry import Camera
@@ -46,6 +47,7 @@ class FolderSettings:
         workers: processes; None decides.
         dry_run: look at everything, estimate time and size, write nothing.
         name: of the data set; None takes the folder's.
+        shard: the part of the pairs that is prepared here; None for all.
     """
 
     out: Path
@@ -68,6 +70,7 @@ class FolderSettings:
     workers: int | None = None
     dry_run: bool = False
     name: str | None = None
+    shard: Shard | None = None
 
 
 def open_existing(out: Path) -> PreparedData | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,16 @@ class SplitChoice:
     def ids(self) -> list[str]:
         """All IDs, sorted."""
         return sorted(identifier for ids in self.splits.values() for identifier in ids)
+
+    def only(self, kept: Collection[str]) -> SplitChoice:
+        """The choice for some of the IDs; a split that loses all of them is gone."""
+        left = {split: [name for name in ids if name in kept] for split, ids in self.splits.items()}
+        splits = {split: ids for split, ids in left.items() if ids}
+        scenes = {name: scene for name, scene in self.scenes.items() if name in kept}
+        labels = self.labels
+        if labels is not None:
+            labels = Labels({split: coco for split, coco in labels.files.items() if split in splits}, labels.image_ids)
+        return replace(self, splits=splits, scenes=scenes, labels=labels)
 
 
 def choose_splits(

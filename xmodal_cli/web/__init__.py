@@ -1,0 +1,1 @@
+"""Files from elsewhere: fetched through any number of mirrors, resumed, checked, and pinned."""
