@@ -165,6 +165,7 @@ COMMANDS = (
     "prepare_merge",
     "prepare_nyud2_raw",
     "rooms",
+    "prepare_nyud2",
     "proposals",
     "layers",
     "models",
