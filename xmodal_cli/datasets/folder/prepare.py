@@ -276,6 +276,7 @@ def _provenance(settings: FolderSettings, plan: Plan, choice: SplitChoice, tally
         }
     splits: Mapping[str, Any] = {"by": choice.by, "val_fraction": settings.val_fraction}
     return {
+        **{key: value for key, value in before.items() if key != "shard"},  # what other commands recorded stays
         **plan.shard,
         "modalities": modalities,
         "splits": {key: value for key, value in splits.items() if value is not None},

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from xmodal_cli import __version__
+from xmodal_cli import __version__, files
 from xmodal_cli.data.annotations import CocoFile
 from xmodal_cli.data.manifest import ManifestRow
 from xmodal_cli.data.prepared import RGB, ModalityInfo, PreparedData
@@ -137,6 +137,7 @@ def make_plan(settings: Nyud2Settings) -> Plan:
     notes += _shared_scenes(splits, source.scenes, settings)
     superpixels = {} if settings.superpixels is None else find_superpixels(settings.superpixels, source.ids)
     old = _existing(settings, source)
+    modalities = _with_those_there(modalities, settings, old, source)
     recorded = {name: source.identity(name) for name in modalities}
     begun = _begun(settings, old)
     for name, now in recorded.items():
@@ -190,6 +191,15 @@ def _existing(settings: Nyud2Settings, source: Source) -> PreparedData | None:
     return old if same and old.all_ids == list(source.ids) else None
 
 
+def _with_those_there(
+    modalities: tuple[str, ...], settings: Nyud2Settings, old: PreparedData | None, source: Source
+) -> tuple[str, ...]:
+    """Of a source that has other images now, everything that the data set has is made for the new ones too."""
+    there = open_existing(settings.out) if old is None and not settings.overwrite else None
+    names = () if there is None else tuple(there.modalities)
+    return tuple(dict.fromkeys((*modalities, *(name for name in names if name in source.modalities))))
+
+
 def _begun(settings: Nyud2Settings, old: PreparedData | None) -> dict[str, Mapping[str, Any]]:
     """What earlier runs into the same folder made or began: settings by modality."""
     there = old if old is not None else open_existing(settings.out)
@@ -238,6 +248,7 @@ def _begin(plan: Plan, settings: Nyud2Settings) -> None:
         for name in (*replaced, *((RGB,) if plan.old is None else ())):
             shutil.rmtree(root / name, ignore_errors=True)
         state = {} if plan.old is None else state
+    files.remove_parts(*(root / name for name in (*plan.recipe.modalities, FOLDER)))
     assembly.write_state(root, {**state, **{name: dict(entry) for name, entry in plan.recorded.items()}})
 
 
