@@ -14,7 +14,7 @@ from rigs import tree
 from xmodal_cli.cli.app import run as xmodal
 from xmodal_cli.data.images import read_raw, read_rgb, write_png
 from xmodal_cli.data.prepared import PreparedData
-from xmodal_cli.data.proposals import Proposals
+from xmodal_cli.data.proposals import open_proposals
 from xmodal_cli.datasets.nyud2.camera import CROP_CAMERA, CROP_SIZE_HW
 from xmodal_cli.datasets.nyud2.classes import CLASSES
 from xmodal_cli.datasets.nyud2.prepare import Nyud2Report, Nyud2Settings, prepare_nyud2
@@ -136,7 +136,7 @@ def test_proposals_of_the_published_file_come_with_it(
     words = ["prepare", "nyud2", "--archive", str(archive), "--out", str(out), "--modality", "gray", "--workers", "1"]
     assert xmodal([*words, "--proposals", str(tmp_path / "nyud2_mcg_boxes.mat"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["results"]["proposals"]["counts"]["kept"] == 6
-    assert Proposals.open(out / "proposals/mcg")["img_5003"].tolist() == [[20, 10, 60, 30], [0, 0, 560, 425]]
+    assert open_proposals(PreparedData.open(out), "mcg")["img_5003"].tolist() == [[20, 10, 60, 30], [0, 0, 560, 425]]
     assert xmodal([*words, "--proposals", str(tmp_path / "nyud2_mcg_boxes.mat")]) == 0
     assert "there already" in capsys.readouterr().err
     assert xmodal([*words, "--proposals", str(tmp_path / "none.mat")]) == 3
