@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from xmodal_cli.detect.propose import ProposalReport
 
 EXAMPLES = """
+xmodal prepare nyud2 --out data/nyud2
 xmodal prepare nyud2 --labelled nyu_depth_v2_labeled.mat --out data/nyud2
 xmodal prepare nyud2 --labelled nyu_depth_v2_labeled.mat --splits splits.mat --modality hha --modality disparity \
 --out data/nyud2
@@ -31,7 +32,7 @@ PROPOSALS = "mcg"  # name of imported proposals in the data set
 @command(prepare_app, "nyud2", path="prepare nyud2", examples=EXAMPLES)
 def nyud2_command(
     out_folder: Annotated[Path, option("Data set to make, or to add a modality to.", SOURCE, "--out")],
-    labelled: Annotated[Path | None, option("nyu_depth_v2_labeled.mat, as published.", SOURCE)] = None,
+    labelled: Annotated[Path | None, option("nyu_depth_v2_labeled.mat. [default: the downloaded one]", SOURCE)] = None,
     archive: Annotated[Path | None, option("Folder of the authors' archive, unpacked.", SOURCE)] = None,
     modalities: Annotated[
         list[str] | None,

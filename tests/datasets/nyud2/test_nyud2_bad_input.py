@@ -16,8 +16,12 @@ from nyud2_files import Labelled, write_labelled
 from rigs import tree
 
 from xmodal_cli.cli.app import run as xmodal
+from xmodal_cli.datasets.downloads.catalogue import FILES
+from xmodal_cli.datasets.downloads.fetched import place_of
 from xmodal_cli.datasets.nyud2.prepare import Nyud2Settings, prepare_nyud2
 from xmodal_cli.errors import DataError, SettingsError
+from xmodal_cli.files import sha256
+from xmodal_cli.web.fetch import pin_of
 
 
 def refused(mat: Path, out: Path, **changes: object) -> str:
@@ -113,13 +117,26 @@ def test_damage_within_the_file_names_the_images_and_the_rest_is_kept(mat: Path,
     assert tree(out) == tree(tmp_path / "whole")
 
 
-def test_both_sources_or_none_and_unknown_modalities_are_told_at_once(mat: Path, tmp_path: Path) -> None:
+def test_both_sources_and_unknown_modalities_are_told_at_once(mat: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         prepare_nyud2(Nyud2Settings(tmp_path / "out", mat, tmp_path, ("hhaa",)))
     assert "name one of them" in caught.value.message
     assert "'hhaa'" in caught.value.message
-    with pytest.raises(SettingsError):
-        prepare_nyud2(Nyud2Settings(tmp_path / "out"))
+
+
+def test_without_a_source_the_downloaded_file_is_taken_or_the_way_to_it_named(
+    mat: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["prepare", "nyud2", "--out", str(tmp_path / "out"), "--modality", "gray"]
+    assert xmodal(words) == 4
+    said = " ".join(capsys.readouterr().err.split())
+    assert "xmodal download nyud2" in said
+    assert "--labelled" in said
+    place = place_of(FILES["nyu_depth_v2_labeled.mat"])
+    place.parent.mkdir(parents=True)
+    place.symlink_to(mat)
+    pin_of(place).write_text(f"{sha256(mat)}\n")
+    assert xmodal(words) == 0
 
 
 def test_a_data_set_made_otherwise_is_left_alone(mat: Path, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 FILE_NAME = "nyu_depth_v2_labeled.mat"
 MD5 = "520609c519fba3ba5ac58c8fefcc3530"  # of the published file, 2,972,037,809 bytes (recipe 1.8)
-AGAIN = f"Take the published {FILE_NAME} (2,972,037,809 bytes, md5 {MD5}); copy or download it again."
+AGAIN = f"Take the published {FILE_NAME} (2,972,037,809 bytes, md5 {MD5}): xmodal download {FILE_NAME}"
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 USER_BLOCK = 512  # bytes of MATLAB's own heading before the HDF5 begins
 OLD_MATLAB = b"MATLAB 5.0"

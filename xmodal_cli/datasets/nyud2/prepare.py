@@ -24,19 +24,20 @@ from xmodal_cli.data.prepared import RGB, ModalityInfo, PreparedData
 from xmodal_cli.data.splits import check_scenes
 from xmodal_cli.data.workers import resolve_workers, run_jobs
 from xmodal_cli.datasets import assembly
+from xmodal_cli.datasets.downloads.fetched import catalogue_path
 from xmodal_cli.datasets.folder.settings import check_unchanged, open_existing
 from xmodal_cli.datasets.nyud2.archive import open_archive
 from xmodal_cli.datasets.nyud2.camera import CROP_CAMERA, CROP_SIZE_HW
 from xmodal_cli.datasets.nyud2.classes import CLASSES, LABEL_IDS
 from xmodal_cli.datasets.nyud2.frames import ImageJob, ImageRecipe, ImageResult, make_file, prepare_block
-from xmodal_cli.datasets.nyud2.labelled import open_labelled
+from xmodal_cli.datasets.nyud2.labelled import FILE_NAME, open_labelled
 from xmodal_cli.datasets.nyud2.objects import with_ids
 from xmodal_cli.datasets.nyud2.report import Nyud2Report
 from xmodal_cli.datasets.nyud2.settings import KNOWN, RAW_DEPTH, Nyud2Settings, check_settings, choose_modalities
 from xmodal_cli.datasets.nyud2.source import Source
 from xmodal_cli.datasets.nyud2.splits import check_split_file, ids_by_split, number_of
 from xmodal_cli.datasets.nyud2.superpixels import FOLDER, add_superpixels, find_superpixels
-from xmodal_cli.errors import DataError, SettingsError
+from xmodal_cli.errors import DataError, DownloadError, SettingsError
 
 __all__ = ["Nyud2Report", "Nyud2Settings", "prepare_nyud2"]
 
@@ -149,10 +150,22 @@ def make_plan(settings: Nyud2Settings) -> Plan:
 
 
 def _open(settings: Nyud2Settings) -> Source:
+    """The source that was named, else the labelled file that was downloaded.
+
+    Raises:
+        DownloadError: neither was.
+        DataError: it is not what it should be.
+    """
+    if settings.archive is not None:
+        return open_archive(settings.archive)
     if settings.labelled is not None:
         return open_labelled(settings.labelled)
-    assert settings.archive is not None  # check_settings saw to it
-    return open_archive(settings.archive)
+    try:
+        return open_labelled(catalogue_path(FILE_NAME))
+    except DownloadError as error:
+        raise DownloadError(
+            error.message, f"{error.hint}; or name a file of yours with --labelled, or an archive with --archive."
+        ) from None
 
 
 def _shared_scenes(

@@ -20,7 +20,7 @@ class Nyud2Settings:
 
     Args:
         out: the prepared data set to make or to add to.
-        labelled: `nyu_depth_v2_labeled.mat`; this or `archive`.
+        labelled: `nyu_depth_v2_labeled.mat`; this or `archive`, or neither for the file that was downloaded.
         archive: folder of the authors' archive.
         modalities: what to make; empty for hha, depth and raw_depth.
         splits: a split file that must agree with the published lists.
@@ -54,7 +54,7 @@ def check_settings(settings: Nyud2Settings) -> None:
         SettingsError: one or more options make no sense.
     """
     problems = []
-    if (settings.labelled is None) == (settings.archive is None):
+    if settings.labelled is not None and settings.archive is not None:
         problems.append("The data comes from --labelled FILE or from --archive DIR: name one of them.")
     for name in settings.modalities:
         if name not in KNOWN:
