@@ -89,6 +89,17 @@ def test_names_without_a_class_of_the_benchmark_are_refused(content: Labelled, t
     assert "none is garbage-bin, monitor" in said
 
 
+def test_a_label_beyond_the_names_is_refused(content: Labelled, tmp_path: Path) -> None:
+    strange = copy.copy(content)
+    strange.labels = [content.labels[0].copy(), *content.labels[1:]]
+    strange.labels[0][200, 200] = len(content.names) + 1
+    mat = write_labelled(tmp_path / "a.mat", strange)
+    beyond = f"img_5001: label {len(content.names) + 1} is beyond the {len(content.names)} names"
+    with pytest.raises(DataError, match=beyond):
+        prepare_nyud2(Nyud2Settings(tmp_path / "out", labelled=mat, modalities=("depth",), workers=1))
+    assert not (tmp_path / "out/dataset.json").exists()
+
+
 def test_splits_that_share_a_scene_are_refused_unless_allowed(content: Labelled, tmp_path: Path) -> None:
     shared = copy.copy(content)
     shared.scenes = ["kitchen_0001", "kitchen_0002", "kitchen_0002", "office_0001", "office_0001", "office_0002"]

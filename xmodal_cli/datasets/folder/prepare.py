@@ -25,6 +25,7 @@ from xmodal_cli.datasets.assembly import (
     Contents,
     exclusive,
     modality_info,
+    open_existing,
     read_state,
     rgb_info,
     work_lines,
@@ -32,7 +33,7 @@ from xmodal_cli.datasets.assembly import (
     write_state,
 )
 from xmodal_cli.datasets.folder.plan import Plan, make_plan
-from xmodal_cli.datasets.folder.settings import FolderSettings, absolute, open_existing
+from xmodal_cli.datasets.folder.settings import FolderSettings, absolute
 from xmodal_cli.datasets.folder.splits import SplitChoice
 from xmodal_cli.datasets.frames import FrameResult, Pair, Recipe, prepare_pair, read_target
 from xmodal_cli.datasets.shards import SHARD

@@ -54,6 +54,7 @@ class LabelledFile:
         ids: its images.
         scenes: scene by ID.
         categories: category id by label id, of the nineteen classes.
+        names: how many names there are for label ids, which count from 1.
         block: images to be read together.
         notes: what is unlike the published file.
     """
@@ -63,6 +64,7 @@ class LabelledFile:
     ids: Sequence[str]
     scenes: Mapping[str, str] = field(repr=False)
     categories: Mapping[int, int] = field(repr=False)
+    names: int
     block: int
     notes: tuple[str, ...] = ()
     kind: str = "labelled"
@@ -111,6 +113,11 @@ class LabelledReader:
     def ground_truth(self, identifier: str) -> GroundTruth:
         """The objects."""
         labels, instances = self._one("labels", identifier), self._one("instances", identifier)
+        if labels.max() > self._source.names:
+            raise DataError(
+                f"'{self._source.path}', {identifier}: label {labels.max()} is beyond the {self._source.names} names.",
+                AGAIN,
+            )
         return GroundTruth(objects_of_labels(labels, instances, self._source.categories))
 
     def _one(self, name: str, identifier: str) -> NDArray[Any]:
@@ -162,6 +169,7 @@ def open_labelled(path: Path) -> LabelledFile:
         ids=ids,
         scenes=dict(zip(ids, scenes, strict=True)),
         categories=categories_by_label(names, str(path)),
+        names=len(names),
         block=min(max(SMALLEST_BLOCK, stored_together), LARGEST_BLOCK),
         notes=tuple(notes),
     )

@@ -24,8 +24,8 @@ from xmodal_cli.data.prepared import RGB, ModalityInfo, PreparedData
 from xmodal_cli.data.splits import check_scenes
 from xmodal_cli.data.workers import resolve_workers, run_jobs
 from xmodal_cli.datasets import assembly
+from xmodal_cli.datasets.assembly import check_unchanged, open_existing
 from xmodal_cli.datasets.downloads.fetched import catalogue_path
-from xmodal_cli.datasets.folder.settings import check_unchanged, open_existing
 from xmodal_cli.datasets.nyud2.archive import open_archive
 from xmodal_cli.datasets.nyud2.camera import CROP_CAMERA, CROP_SIZE_HW
 from xmodal_cli.datasets.nyud2.classes import CLASSES, LABEL_IDS

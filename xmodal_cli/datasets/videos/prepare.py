@@ -23,7 +23,7 @@ from xmodal_cli.data.splits import TRAIN
 from xmodal_cli.data.videos import FRAME_FILE, VIDEO_FILE, video_state, write_frames, write_videos
 from xmodal_cli.data.workers import resolve_workers, run_jobs
 from xmodal_cli.datasets import assembly
-from xmodal_cli.datasets.folder.settings import check_unchanged, open_existing
+from xmodal_cli.datasets.assembly import check_unchanged, open_existing
 from xmodal_cli.datasets.videos.clips import FRAME_SUFFIXES
 from xmodal_cli.datasets.videos.frames import (
     PARTS,
