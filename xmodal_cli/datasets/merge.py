@@ -169,7 +169,9 @@ def join(parts: Sequence[PreparedData], out: Path, name: str) -> Contents:
     rows = [row for part in parts for row in part.rows.values()]
     if len({(row.modality, row.id) for row in rows}) < len(rows):
         raise DataError("An image is in two parts.", "Prepare the parts again, with the same options.")
-    names = sorted({split for part in parts for split in part.splits}, key=lambda split: (split != TRAIN, split))
+    order = list(parts[0].provenance[SHARD].get("splits", ()))  # where it is another than that of the names
+    there = {split for part in parts for split in part.splits}
+    names = sorted(there, key=lambda split: (order.index(split) if split in order else -1, split != TRAIN, split))
     splits = {split: sorted(i for part in parts if split in part.splits for i in part.ids(split)) for split in names}
     scenes = {identifier: scene for part in parts for identifier, scene in part.scenes.items()}
     if shared := check_scenes(splits, scenes):
