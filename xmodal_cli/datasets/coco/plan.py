@@ -81,7 +81,7 @@ def make_plan(settings: CocoSettings) -> CocoPlan:
     if bad:
         notes.append(f"{len(bad)} objects are bad and are left out: {some(list(bad))}.")
     splits = {split: sorted(ids) for split, ids in image_ids.items() if ids}
-    shard = {} if settings.shard is None else {SHARD: settings.shard.record(files)}
+    shard = {} if settings.shard is None else {SHARD: {**settings.shard.record(files), "splits": list(splits)}}
     if settings.shard is not None:
         own = set(settings.shard.own(files))
         splits = {split: kept for split, ids in splits.items() if (kept := [name for name in ids if name in own])}
