@@ -66,6 +66,7 @@ def make_workplace(folder: Path) -> None:
         _make_raw_video()
         _make_labelled()
         _make_videos()
+        _make_coco()
         _make_proposals()
         _make_runs()
 

@@ -14,8 +14,10 @@ from rigs import tree
 
 from xmodal_cli.data.check import check
 from xmodal_cli.data.manifest import read_manifest
+from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.datasets.coco.prepare import prepare_coco
 from xmodal_cli.datasets.coco.settings import NYUD2_SHARED
+from xmodal_cli.datasets.folder.prepare import FolderSettings, prepare_folder
 from xmodal_cli.pictures.contact_sheet import draw_contact_sheet
 
 
@@ -175,6 +177,15 @@ def test_a_dry_run_counts_and_writes_nothing(coco, tmp_path):
     assert report.splits == {"train": 3, "val": 3}
     assert report.objects == {"bed": 1, "bowl": 2, "couch": 1, "cup": 2, "tv": 1}
     assert not (tmp_path / "out").exists()
+
+
+def test_gray_can_be_added_and_stays_when_coco_is_prepared_again(coco, tmp_path):
+    data = prepared_coco(coco, tmp_path / "out")
+    prepare_folder(FolderSettings(data.root, ("gray",), workers=1))
+    before = tree(data.root)
+    assert set(prepared_coco(coco, data.root).modalities) == {"rgb", "gray"}
+    assert tree(data.root) == before
+    assert check(PreparedData.open(data.root), workers=1).ok
 
 
 def test_the_manifest_lists_each_image_once_with_its_size(coco, tmp_path):

@@ -17,9 +17,9 @@ from xmodal_cli.data.matching import find_images
 from xmodal_cli.data.prepared import RGB, PreparedData
 from xmodal_cli.data.splits import TRAIN
 from xmodal_cli.datasets import assembly
+from xmodal_cli.datasets.assembly import check_unchanged, open_existing
 from xmodal_cli.datasets.coco.objects import check_ids, keep_classes, mend_objects
 from xmodal_cli.datasets.coco.settings import CocoSettings, begun_with, check_settings, chosen_classes, recorded
-from xmodal_cli.datasets.folder.settings import check_unchanged, open_existing
 from xmodal_cli.datasets.folder.splits import some
 from xmodal_cli.datasets.shards import SHARD, check_shard
 from xmodal_cli.errors import DataError, SettingsError
