@@ -31,7 +31,8 @@ def test_published_files_name_their_splits_and_check_follows(coco, tmp_path, cap
     assert PreparedData.open(out).splits == ("train", "val")
     assert "screen" in PreparedData.open(out).classes
     assert run(["prepare", "check", str(out)]) == 0
-    assert f"xmodal finetune --data {out} --modality rgb" in capsys.readouterr().err  # there are no pairs to distil with
+    said = capsys.readouterr().err
+    assert f"xmodal finetune --data {out} --modality rgb" in said  # there are no pairs to distil with
 
 
 def test_one_file_of_any_name_is_the_split_train(tmp_path, capsys):

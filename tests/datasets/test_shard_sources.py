@@ -131,8 +131,11 @@ def test_other_files_of_parts_are_taken_over_and_none_is_lost_in_silence(coco, t
     parts = coco_parts(coco, tmp_path)
     (parts[0] / "superpixels").mkdir()
     (parts[0] / "superpixels/1.npy").write_text("kept")
+    (parts[1] / "notes.csv").write_text("kept")
+    (parts[1] / "rgb/.1.jpg.7.part").write_text("half")
     merge(parts, tmp_path / "joined")
-    assert (tmp_path / "joined/superpixels/1.npy").read_text() == "kept"
+    assert (tmp_path / "joined/superpixels/1.npy").read_text() == (tmp_path / "joined/notes.csv").read_text() == "kept"
+    assert not list((tmp_path / "joined").rglob("*.part"))
     for part in parts:
         (part / "proposals").mkdir()
         (part / "proposals/boxes.npy").write_text(part.name)

@@ -280,15 +280,19 @@ def _link_all(parts: Sequence[PreparedData], out: Path, link: Link, progress: Pr
 def _tables(parts: Sequence[PreparedData]) -> dict[str, str]:
     """Other tables of the data set (`frames.csv`, `poses.csv`, ...), joined in order of their first column."""
     joined = {}
-    for path in sorted(parts[0].root.glob("*.csv")):
-        if path.name in (MANIFEST, SCENE_FILE):
-            continue
-        tables = [list(csv.reader(io.StringIO((part.root / path.name).read_text("utf-8")))) for part in parts]
+    for name in _table_names(parts):
+        tables = [list(csv.reader(io.StringIO((part.root / name).read_text("utf-8")))) for part in parts]
         lines = {tuple(row): None for rows in tables for row in rows[1:]}
         text = io.StringIO(newline="")
         csv.writer(text, lineterminator="\n").writerows([tables[0][0], *sorted(lines)])
-        joined[path.name] = text.getvalue()
+        joined[name] = text.getvalue()
     return joined
+
+
+def _table_names(parts: Sequence[PreparedData]) -> list[str]:
+    """Tables beside `dataset.json` that every part has."""
+    names = [{path.name for path in part.root.glob("*.csv")} for part in parts]
+    return sorted(set.intersection(*names) - {MANIFEST, SCENE_FILE})
 
 
 def _other_files(parts: Sequence[PreparedData]) -> dict[str, Path]:
@@ -299,14 +303,13 @@ def _other_files(parts: Sequence[PreparedData]) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     clash = set()
+    own = {DESCRIPTION, LOCK, MANIFEST, SCENE_FILE, "contact_sheet.png", *_table_names(parts)}
     for part in parts:
-        listed = {row.file for row in part.rows.values()} | {DESCRIPTION, LOCK}
+        joined = {row.file for row in part.rows.values()} | own
         for path in sorted(part.root.rglob("*")):
             name = path.relative_to(part.root).as_posix()
-            joined = (
-                name in listed or name.split("/")[0] in JOINED_FOLDERS or (path.parent == part.root and _is_own(path))
-            )
-            if joined or path.is_dir():
+            left_by_a_killed_process = path.name.startswith(".") and path.name.endswith(".part")
+            if path.is_dir() or left_by_a_killed_process or name in joined or name.split("/")[0] in JOINED_FOLDERS:
                 continue
             if name in found and files.sha256(found[name]) != files.sha256(path):
                 clash.add(name)
@@ -317,11 +320,6 @@ def _other_files(parts: Sequence[PreparedData]) -> dict[str, Path]:
             "Move them out of the parts. Proposals are made after the merge: xmodal prepare proposals DATA",
         )
     return found
-
-
-def _is_own(path: Path) -> bool:
-    """Whether a file beside `dataset.json` is a table, a contact sheet, or what a killed process left."""
-    return path.suffix == ".csv" or path.name == "contact_sheet.png" or path.name.endswith(".part")
 
 
 def _differences(one: PreparedData, other: PreparedData) -> list[str]:

@@ -183,8 +183,11 @@ def test_gray_can_be_added_and_stays_when_coco_is_prepared_again(coco, tmp_path)
     data = prepared_coco(coco, tmp_path / "out")
     prepare_folder(FolderSettings(data.root, ("gray",), workers=1))
     before = tree(data.root)
+    described = json.loads(before.pop("dataset.json"))
     assert set(prepared_coco(coco, data.root).modalities) == {"rgb", "gray"}
-    assert tree(data.root) == before
+    after = tree(data.root)
+    assert json.loads(after.pop("dataset.json")) == described
+    assert after == before
     assert check(PreparedData.open(data.root), workers=1).ok
 
 
