@@ -35,6 +35,7 @@ COMMANDS = {
     "predict": ["predict", "--help"],
     "prepare": ["prepare", "folder", "--help"],
     "prepare jhmdb": ["prepare", "jhmdb", "--help"],
+    "prepare coco": ["prepare", "coco", "--help"],
     "prepare proposals": ["prepare", "proposals", "--help"],
     "visualize": ["visualize", "--help"],
     "visualize report": ["visualize", "report", "--help"],

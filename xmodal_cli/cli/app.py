@@ -163,6 +163,7 @@ COMMANDS = (
     "download",
     "datasets",
     "prepare",
+    "prepare_coco",
     "prepare_merge",
     "prepare_nyud2_raw",
     "rooms",

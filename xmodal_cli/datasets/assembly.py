@@ -212,12 +212,15 @@ def exclusive(root: Path) -> Iterator[None]:
 
 
 def _write_labels(contents: Contents, labels: Labels) -> list[str]:
-    """Write one COCO file a split; the classes in order of their category ids."""
+    """Write a COCO file for each split that has labelled images; the classes in order of their category ids."""
     names = {row.id: Path(row.file).relative_to(RGB).as_posix() for row in contents.rows if row.modality == RGB}
+    written = set()
     for split, coco in labels.files.items():
         kept = {name: image for name, image in labels.image_ids[split].items() if name in names}
-        write_coco(contents.root, split, coco, kept, names)
-    _remove_others(contents.root / ANNOTATION_FOLDER, {f"{split}.json" for split in labels.files})
+        if kept:
+            write_coco(contents.root, split, coco, kept, names)
+            written.add(f"{split}.json")
+    _remove_others(contents.root / ANNOTATION_FOLDER, written)
     return list(merge_classes(labels.files.values()).values())
 
 
