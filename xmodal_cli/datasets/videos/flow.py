@@ -246,7 +246,7 @@ def _jobs(data: PreparedData, settings: FlowSettings) -> list[FlowJob]:
     jobs = []
     for video, rows in frames_by_video(read_frames(data.root), data.all_ids).items():
         wanted = [
-            row for row in rows if not all(_path(data.root, name, row.id).is_file() for name in settings.modalities)
+            row for row in rows if not all(_is_there(_path(data.root, name, row.id)) for name in settings.modalities)
         ]
         if wanted:
             folder = folder or video_folder(data, settings.videos)
@@ -291,9 +291,9 @@ def flow_of_video(recipe: FlowRecipe, job: FlowJob, network: Any = None) -> Flow
                 path = _path(recipe.root, name, row.id)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 files.write_bytes(path, images.encode_png(encode_frame(name, Frame(flow_px))))
+        result.rows = [_row(recipe.root, name, row.id) for row in job.rows for name in recipe.modalities]
     except DataError as error:
         return FlowResult(error=f"'{job.path}': {error.message}", hint=error.hint)
-    result.rows = [_row(recipe.root, name, row.id) for row in job.rows for name in recipe.modalities]
     return result
 
 
@@ -329,6 +329,11 @@ def _batches(pairs: Iterator[FramePair], most: int) -> Iterator[list[FramePair]]
 
 def _path(root: Path, modality: str, identifier: str) -> Path:
     return root / modality / f"{identifier}.png"
+
+
+def _is_there(path: Path) -> bool:
+    """Whether an image was written; a file without content is what a power failure leaves of one."""
+    return path.is_file() and path.stat().st_size > 0
 
 
 def _row(root: Path, modality: str, identifier: str) -> ManifestRow:
