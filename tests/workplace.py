@@ -16,10 +16,14 @@ import torch
 from caffe_files import CAFFENET, random_layers, write_caffemodel
 from documents import words_of
 from made_videos import make_jhmdb, make_ucf101
+from nyud2_files import made_up, write_archive, write_labelled
 from torchvision.models.optical_flow import raft_small
 
 from xmodal_cli.cli.app import run as xmodal
+from xmodal_cli.data.images import write_png
 from xmodal_cli.data.prepared import PreparedData
+from xmodal_cli.datasets.nyud2.camera import CROP_SIZE_HW
+from xmodal_cli.datasets.nyud2.splits import FIRST_NUMBER, split_numbers
 from xmodal_cli.models.backbones import build
 
 STANDS_FOR = {
@@ -45,6 +49,8 @@ WEIGHTS = {name: f"{name}.pth" for name in ("squeezenet1_1", "squeezenet1_0")}  
 CALM = ("--device", "cpu", "--threads", "1", "--workers", "0")
 SHORT = ("--iterations", "2", "--batch-size", "2", *CALM)
 
+ARCHIVED = [5001, 5003, 5010]  # images of NYU Depth v2, one of each split
+
 
 def filled_in(line: str) -> list[str]:
     """The words of a line, with something that lies in the folder in place of what is the reader's own."""
@@ -59,6 +65,7 @@ def make_workplace(folder: Path) -> None:
         _make_data()
         _make_rig()
         _make_raw_video()
+        _make_labelled()
         _make_videos()
         _make_proposals()
         _make_runs()
@@ -108,6 +115,17 @@ def _make_raw_video() -> None:
             (folder / f"r-{time_s}-1.ppm").write_bytes(b"P6 640 480 255\n" + bytes(3 * pixels))
 
 
+def _make_labelled() -> None:
+    """NYU Depth v2 as it is published: the labelled file, the official splits, and an archive with superpixels."""
+    write_labelled(Path("nyu_depth_v2_labeled.mat"), made_up())
+    write_archive(Path("nyud2_data"), ARCHIVED)
+    for number in ARCHIVED:
+        write_png(Path(f"nyud2_sp/img_{number}.png"), np.ones(CROP_SIZE_HW, np.uint16))
+    numbers = {split: sorted(n - FIRST_NUMBER + 1 for n in members) for split, members in split_numbers().items()}
+    trainval = sorted((*numbers["train"], *numbers["val"]))
+    scipy.io.savemat("splits.mat", {"trainNdxs": trainval, "testNdxs": numbers["test"]})
+
+
 def _make_videos() -> None:
     """A few videos, and the same as JHMDB and UCF101 are published."""
     make_jhmdb(Path("jhmdb"), {"wave/a_0": (5, 1), "walk/b_0": (5, 2)})
@@ -124,7 +142,7 @@ def _make_proposals() -> None:
     """Bottom-up ones for both data sets, and the published file's layout: y first, counted from 1."""
     for data, modality in {"data/nyud2": "hha", "data/rig": "hha", "data/jhmdb": "rgb"}.items():
         _run("prepare", "proposals", data, "--method", "bottom-up", "--modality", modality, "--most", "50")
-    ids = PreparedData.open(Path("data/nyud2")).ids("train+val")
+    ids = [*PreparedData.open(Path("data/nyud2")).ids("train+val"), *(f"img_{number}" for number in ARCHIVED)]
     boxes = np.empty((len(ids), 1), dtype=object)
     boxes[:, 0] = [np.array([[1.0, 1.0, 96.0, 128.0], [11.0, 21.0, 40.0, 60.0]]) for _ in ids]
     scipy.io.savemat("nyud2_mcg_boxes.mat", {"bboxes": boxes, "imnames": np.array(ids, dtype=object)[:, None]})

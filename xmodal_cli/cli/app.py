@@ -166,6 +166,7 @@ COMMANDS = (
     "prepare_merge",
     "prepare_nyud2_raw",
     "rooms",
+    "prepare_nyud2",
     "videos",
     "proposals",
     "layers",

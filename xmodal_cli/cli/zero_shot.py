@@ -31,6 +31,7 @@ EXAMPLES = """
 xmodal distill --teacher-run runs/finetune/RGB_RUN --transfer auto --student squeezenet1_1 --modality hha
 xmodal zero-shot --detector runs/finetune/RGB_RUN --student runs/distill/latest --split val
 xmodal zero-shot --detector runs/finetune/RGB_RUN --student runs/distill/latest --fuse
+xmodal zero-shot --detector runs/finetune/RGB_RUN --modality hha
 xmodal zero-shot --detector fasterrcnn_resnet50_fpn --student runs/distill/latest --fuse
 Then: xmodal predict runs/zero-shot/latest IMAGE
 """
@@ -40,8 +41,13 @@ JOINT, SCORES = "Joint", "Scores"
 @command(app, "zero-shot", examples=EXAMPLES)
 def zero_shot_command(
     detector: Annotated[str, option("A finetune run, or a torchvision detector; its lower part is replaced.", JOINT)],
-    student: Annotated[Path, option("A distill run that the detector's own network taught.", JOINT)],
-    modality: Annotated[str | None, option("What the student sees, to be sure. [default: what it sees]", JOINT)] = None,
+    student: Annotated[
+        Path | None,
+        option("A distill run that the detector's own network taught. [default: none: the baseline to beat]", JOINT),
+    ] = None,
+    modality: Annotated[
+        str | None, option("What the student sees; without one, what the detector is shown as it is.", JOINT)
+    ] = None,
     detector_weights: Annotated[
         str | None,
         option("Of a torchvision detector: coco, random or a file. [default: what taught the student]", JOINT),
@@ -81,19 +87,24 @@ def zero_shot_command(
     trained = None if vision else open_detector(Path(detector))
     if trained is not None and detector_weights is not None:
         raise SettingsError("--detector-weights is for torchvision's detectors: a run has its own.", "Leave it out.")
-    taught = open_run(student)
-    check_student(taught, modality)
+    taught = None if student is None else open_run(student)
+    if taught is not None:
+        check_student(taught, modality)
+    elif trained is None or modality is None:
+        raise SettingsError(
+            "No student was named.", "Pass --student RUN; or, for a run's baseline without one, --modality NAME."
+        )
     scoring = None
     if not join_only:
-        chosen = PreparedData.open(given_anew(data) or taught.recorded_data())
+        chosen = PreparedData.open(given_anew(data) or (taught or open_run(Path(detector))).recorded_data())
         pairs = read_pairs(class_ or [])
         scoring = Scoring(chosen, split, fuse, metric, proposals, size, pairs, device, precision)
     where: dict[str, Any] = {"runs": runs, "name": run_name, "overwrite": overwrite}
     with counting("images") as watch:
-        if trained is None:
+        if trained is None and taught is not None:
             result = zero_shot_vision(detector, taught, scoring, weights=detector_weights, watch=watch, **where)
-        else:
-            result = zero_shot(trained, taught, scoring, watch=watch, **where)
+        elif trained is not None:
+            result = zero_shot(trained, taught or str(modality), scoring, watch=watch, **where)
     _report(result, scoring)
 
 

@@ -28,7 +28,7 @@ class VideoRow:
     Args:
         video: its ID, which the IDs of its frames begin with.
         file: its path relative to the folder of videos, with forward slashes.
-        bytes: size of the file.
+        bytes: size of the file, or of all files of a folder of frames.
         fps: frames per second as the file says; None where it says nothing believable.
         width: pixels.
         height: pixels.
@@ -120,11 +120,21 @@ def video_path(folder: Path, row: VideoRow) -> Path:
         DataError: it is gone, or has another size.
     """
     path = folder / row.file
-    size = path.stat().st_size if path.is_file() else None
+    size = video_state(path)[0] if path.exists() else None
     if size != row.bytes:
         found = "does not exist" if size is None else f"has {size} bytes; the images were taken from {row.bytes} bytes"
         raise DataError(f"'{path}' {found}.", "Put the video back, or prepare the data set again with --overwrite.")
     return path
+
+
+def video_state(path: Path) -> tuple[int, int]:
+    """Size in bytes and time of the last change in nanoseconds of a video: a file, or a folder of frames.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    states = [each.stat() for each in path.iterdir()] if path.is_dir() else [path.stat()]
+    return sum(state.st_size for state in states), max((state.st_mtime_ns for state in states), default=0)
 
 
 def frames_by_video(frames: Mapping[str, FrameRow], ids: Iterable[str]) -> dict[str, list[FrameRow]]:

@@ -19,8 +19,16 @@ from xmodal_cli.data.annotations import CocoFile, match_coco, read_coco
 from xmodal_cli.data.manifest import FILE_NAME as MANIFEST
 from xmodal_cli.data.prepared import RGB, ModalityInfo, PreparedData
 from xmodal_cli.data.splits import SCENE_FILE, TRAIN, check_scenes
-from xmodal_cli.datasets.assembly import Contents, Labels, exclusive, read_state, rgb_info, write_dataset, write_state
-from xmodal_cli.datasets.folder.settings import open_existing
+from xmodal_cli.datasets.assembly import (
+    Contents,
+    Labels,
+    exclusive,
+    open_existing,
+    read_state,
+    rgb_info,
+    write_dataset,
+    write_state,
+)
 from xmodal_cli.datasets.frames import Link, link_file
 from xmodal_cli.datasets.shards import SHARD
 from xmodal_cli.errors import DataError, SettingsError

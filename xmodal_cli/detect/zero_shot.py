@@ -15,6 +15,7 @@ from xmodal_cli.detect.branches import Trained
 from xmodal_cli.detect.join import join_runs, size_notes
 from xmodal_cli.detect.run_evaluation import DetectionEvaluation, evaluate_runs, evaluate_visions
 from xmodal_cli.detect.scoring import check_metric, labelled_images
+from xmodal_cli.detect.unadapted import show_unadapted
 from xmodal_cli.detect.vision_join import Vision, join_vision, load_vision, taught_with
 from xmodal_cli.errors import SettingsError
 from xmodal_cli.runs.folder import RunFolder
@@ -85,7 +86,7 @@ class Scoring:
 
 def zero_shot(
     trained: Trained,
-    student: RunFolder,
+    student: RunFolder | str,
     scoring: Scoring | None,
     *,
     runs: Path = Path("runs"),
@@ -97,7 +98,8 @@ def zero_shot(
 
     Args:
         trained: the detector.
-        student: a finished transfer whose teacher is the network inside the detector.
+        student: a finished transfer whose teacher is the network inside the detector; or a modality of the data set,
+            which the detector is then shown as it is.
         scoring: how; None only joins.
         runs: the folder of all runs.
         name, overwrite: of the joined run.
@@ -109,8 +111,14 @@ def zero_shot(
     if scoring is not None:
         check_metric(scoring.metric)
         labelled_images(scoring.data, scoring.split)  # refused now, before a run is made
-    joined = join_runs(trained, student, runs=runs, name=name, overwrite=overwrite)
-    notes = tuple(size_notes(trained, student))
+    if isinstance(student, RunFolder):
+        joined = join_runs(trained, student, runs=runs, name=name, overwrite=overwrite)
+        notes = tuple(size_notes(trained, student))
+    else:
+        if scoring is None:
+            raise SettingsError("A detector without a student is only scored.", "Leave --join-only out.")
+        joined = show_unadapted(trained, scoring.data, student, runs=runs, name=name, overwrite=overwrite)
+        notes = (f"No student: the detector looks at {student} as if it were what it learned on.",)
     modality = joined.card()["branches"][0]["modality"]
     scores: dict[str, DetectionEvaluation] = {}
     if scoring is not None:

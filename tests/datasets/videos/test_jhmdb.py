@@ -7,12 +7,14 @@ import csv
 import numpy as np
 import pytest
 import scipy.io
-from made_videos import BOX, make_jhmdb, number_shown, work
+from made_videos import BOX, STEP, make_jhmdb, number_shown, work
 from rigs import tree
 
 from xmodal_cli.data.check import check
+from xmodal_cli.data.images import write_png
 from xmodal_cli.data.prepared import PreparedData
-from xmodal_cli.data.videos import read_frames, read_videos
+from xmodal_cli.data.videos import read_frames, read_videos, video_folder, video_path
+from xmodal_cli.datasets.videos.clips import frame_pairs
 from xmodal_cli.datasets.videos.jhmdb import ACTIONS, JhmdbSettings, prepare_jhmdb
 from xmodal_cli.datasets.videos.jhmdb_files import read_boxes
 from xmodal_cli.errors import DataError, SettingsError
@@ -89,6 +91,39 @@ def test_lists_as_csv_give_the_same_splits(jhmdb, out, tmp_path):
     prepare(jhmdb, out)
     prepare(jhmdb, tmp_path / "again", lists=tmp_path / "split1_subset.csv")
     assert all(tree(out)[name] == tree(tmp_path / "again")[name] for name in ("splits/train.txt", "splits/test.txt"))
+
+
+def as_frames(folder):
+    """The same clips as the archive `Rename_Images` has them: a folder of PNG frames each."""
+    for path in list((folder / "clips").rglob("*.avi")):
+        for number in range(1, CLIPS[f"{path.parent.name}/{path.stem}"][0] + 1):
+            write_png(path.with_suffix("") / f"{number:05d}.png", np.full((48, 64, 3), STEP * number, np.uint8))
+        path.unlink()
+
+
+def test_clips_published_as_frames_are_copied_byte_for_byte(jhmdb, out):
+    as_frames(jhmdb)
+    assert prepare(jhmdb, out).splits == {"train": 8, "test": 7}
+    data, frames, videos = PreparedData.open(out), read_frames(out), read_videos(out)
+    for identifier, row in frames.items():
+        source = jhmdb / videos[row.video].file / f"{row.frame:05d}.png"
+        assert data.path("rgb", identifier).read_bytes() == source.read_bytes()
+    assert data.annotations("test")["walk/late_2/00001"].labelled
+    assert check(data, workers=1).errors == ()
+    assert prepare(jhmdb, out).finished == 15
+    late = video_path(video_folder(data), videos["walk/late_2"])
+    pairs = list(frame_pairs(late, [frames["walk/late_2/00002"]]))
+    assert [(number_shown(pair.image), number_shown(pair.following)) for pair in pairs] == [(2, 3)]
+
+
+def test_frames_with_a_gap_or_damage_are_named(jhmdb, out):
+    as_frames(jhmdb)
+    (jhmdb / "clips/walk/late_2/00002.png").unlink()
+    broken = jhmdb / "clips/wave/Bush_Wave @home_0/00003.png"
+    broken.write_bytes(broken.read_bytes()[:40])
+    with pytest.raises(DataError, match=r"(?s)2 videos are bad.*without a gap"):
+        prepare(jhmdb, out)
+    assert prepare(jhmdb, out, skip_bad=True).splits == {"train": 3, "test": 4}
 
 
 def test_each_of_the_three_splits_has_lists_of_its_own(jhmdb, out):

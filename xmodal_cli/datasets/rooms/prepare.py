@@ -24,7 +24,7 @@ from xmodal_cli.data.annotations import CocoFile
 from xmodal_cli.data.prepared import RGB, ModalityInfo, PreparedData
 from xmodal_cli.data.workers import resolve_workers, run_jobs
 from xmodal_cli.datasets import assembly
-from xmodal_cli.datasets.folder.settings import check_unchanged, open_existing
+from xmodal_cli.datasets.assembly import check_unchanged, open_existing
 from xmodal_cli.datasets.rooms.camera import kinect
 from xmodal_cli.datasets.rooms.frames import (
     PARTS,

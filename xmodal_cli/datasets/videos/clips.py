@@ -1,7 +1,9 @@
 """Videos decoded with OpenCV: exact frame numbers, whatever a file says about itself.
 
 Frames are counted by decoding: a seek lands beside the frame it was asked for in many formats, and the number of frames
-in a header is a guess (the published JHMDB clips claim a fifth too many). Frames are counted from 1.
+in a header is a guess (the published JHMDB clips claim a fifth too many). Frames are counted from 1. A folder of images
+named after their numbers (`00001.png`), as JHMDB is published too, is a video like any other; its images are copied,
+not encoded anew.
 
 Shapes: `(H, W, 3)` uint8 R, G, B.
 """
@@ -25,10 +27,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from xmodal_cli.data import images
 from xmodal_cli.data.videos import FrameRow
 from xmodal_cli.errors import DataError
 
 SUFFIXES = (".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ts", ".mts")
+FRAME_SUFFIXES = (".png", ".jpg", ".jpeg")  # of a folder of frames
 # Beyond it a "frame rate" is the tick of a clock: formats of variable rate claim 90,000 or 10^6.
 FASTEST_FPS = 2000.0
 
@@ -59,12 +63,14 @@ class Taken:
         images: what `keep` made of each frame, by its number.
         frames: how many frames were decoded: all of them where fewer were found than were hoped for.
         short: whether there are fewer frames than the file says.
+        suffix: ending of the files that `images` are.
     """
 
     facts: VideoFacts
     images: dict[int, Any]
     frames: int
     short: bool
+    suffix: str = ".jpg"
 
 
 @dataclass(frozen=True)
@@ -95,19 +101,21 @@ def take(path: Path, choose: Callable[[int], Sequence[int]], keep: Callable[[Ima
     Raises:
         DataError: no video, or no frame can be decoded.
     """
+    if path.is_dir():
+        return _take_from_folder(path, choose)
     facts = read_facts(path)
     frames = facts.declared if facts.declared > 1 else count_frames(path)
-    images, seen = _take(path, choose(frames), keep)
+    taken, seen = _take(path, choose(frames), keep)
     if seen == 0:
         raise DataError(f"No frame of the video '{path}' can be decoded.", "Copy or convert the file again.")
     short = seen < _last(choose(frames))
     if short:
         frames = seen
         wanted = choose(frames)
-        if not set(wanted) <= images.keys():
-            images, seen = _take(path, wanted, keep)
-        images = {number: images[number] for number in wanted}
-    return Taken(facts, images, frames, short)
+        if not set(wanted) <= taken.keys():
+            taken, seen = _take(path, wanted, keep)
+        taken = {number: taken[number] for number in wanted}
+    return Taken(facts, taken, frames, short)
 
 
 def frame_pairs(path: Path, rows: Sequence[FrameRow]) -> Iterator[FramePair]:
@@ -177,6 +185,35 @@ def spread(frames: Sequence[int], most: int | None) -> list[int]:
     return [frames[(2 * index + 1) * len(frames) // (2 * most)] for index in range(most)]
 
 
+def frame_files(folder: Path) -> list[Path]:
+    """The images of a folder of frames, in order; none where it is no such folder.
+
+    Raises:
+        DataError: a number is missing or comes twice.
+    """
+    found = [path for path in folder.iterdir() if path.suffix.lower() in FRAME_SUFFIXES and path.stem.isdecimal()]
+    ordered = sorted(found, key=lambda path: int(path.stem))
+    if [int(path.stem) for path in ordered] != list(range(1, len(ordered) + 1)):
+        raise DataError(
+            f"The {len(ordered)} frames in '{folder}' are not numbered from 1 without a gap.", "Copy the folder again."
+        )
+    return ordered
+
+
+def _take_from_folder(folder: Path, choose: Callable[[int], Sequence[int]]) -> Taken:
+    """The files of some frames, byte for byte.
+
+    Raises:
+        DataError: there is none, one is damaged, or they end differently.
+    """
+    ordered = frame_files(folder)
+    if len({path.suffix for path in ordered}) != 1:
+        raise DataError(f"'{folder}' has no frames, or frames of several formats.", "Copy the folder again.")
+    kept = {number: images.read_bytes(ordered[number - 1]) for number in choose(len(ordered))}
+    height, width = images.read_rgb(ordered[0]).shape[:2]
+    return Taken(VideoFacts(len(ordered), None, (height, width)), kept, len(ordered), False, ordered[0].suffix)
+
+
 def _last(wanted: Sequence[int]) -> int:
     """The last frame that must be there: the one after the last wanted, and a first one in any case."""
     return max(wanted, default=0) + 1
@@ -184,16 +221,20 @@ def _last(wanted: Sequence[int]) -> int:
 
 def _take(path: Path, wanted: Sequence[int], keep: Callable[[Image], Any]) -> tuple[dict[int, Any], int]:
     """What is kept of the frames wanted that are there, and how many frames were decoded."""
-    images: dict[int, Any] = {}
+    kept: dict[int, Any] = {}
     seen = 0
     for seen, image in _decode(path, set(wanted), _last(wanted)):
         if image is not None:
-            images[seen] = keep(image)
-    return images, seen
+            kept[seen] = keep(image)
+    return kept, seen
 
 
 def _decode(path: Path, wanted: AbstractSet[int], end: int | None) -> Iterator[tuple[int, Image | None]]:
     """Every frame up to `end` with its number; the image only of those wanted."""
+    if path.is_dir():
+        for number, file in enumerate(frame_files(path)[:end], start=1):
+            yield number, images.read_rgb(file) if number in wanted else None
+        return
     with _opened(path) as video:
         for number in count(1) if end is None else range(1, end + 1):
             if not video.grab():

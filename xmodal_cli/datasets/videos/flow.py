@@ -30,7 +30,6 @@ from xmodal_cli.data.splits import SCENE_FILE
 from xmodal_cli.data.videos import FrameRow, frames_by_video, read_frames, read_videos, video_folder, video_path
 from xmodal_cli.data.workers import resolve_workers, run_jobs
 from xmodal_cli.datasets import assembly
-from xmodal_cli.datasets.folder.settings import check_unchanged
 from xmodal_cli.datasets.videos.clips import FramePair, frame_pairs
 from xmodal_cli.errors import DataError, SettingsError, closest
 from xmodal_cli.modalities import MODALITIES, Frame, encode_frame
@@ -234,7 +233,9 @@ def _begin(data: PreparedData, settings: FlowSettings) -> None:
     for name in settings.modalities:
         finished = data.provenance["modalities"].get(name, {}).get("settings")
         begun = state.get(name, finished)
-        check_unchanged(name, about, None if begun is None else {**begun, "of": about["of"]}, settings.overwrite)
+        assembly.check_unchanged(
+            name, about, None if begun is None else {**begun, "of": about["of"]}, settings.overwrite
+        )
         if begun != about:
             shutil.rmtree(data.root / name, ignore_errors=True)
     assembly.write_state(data.root, {**state, **dict.fromkeys(settings.modalities, about)})

@@ -18,7 +18,7 @@ from xmodal_cli import files
 from xmodal_cli.data import images
 from xmodal_cli.data.manifest import ManifestRow
 from xmodal_cli.data.prepared import RGB
-from xmodal_cli.data.videos import FrameRow, VideoRow
+from xmodal_cli.data.videos import FrameRow, VideoRow, video_state
 from xmodal_cli.datasets.videos.clips import Taken, spread, take
 from xmodal_cli.errors import DataError
 
@@ -105,19 +105,25 @@ def prepare_clip(recipe: VideoRecipe, clip: Clip) -> ClipResult:
     if finished is not None:
         return finished
     try:
-        state = (recipe.folder / clip.file).stat()
+        size, modified_ns = video_state(recipe.folder / clip.file)
         taken = take(recipe.folder / clip.file, partial(choose, recipe, clip), images.encode_jpeg)
     except OSError as error:
         return ClipResult(clip.video, error=f"'{recipe.folder / clip.file}' cannot be read: {error.strerror}.")
     except DataError as error:
         return ClipResult(clip.video, error=error.message, hint=error.hint)
     height, width = taken.facts.size_hw
-    about = VideoRow(clip.video, clip.file, state.st_size, taken.facts.fps, width, height, clip.action)
-    rows = tuple(_write(recipe, clip, number, content) for number, content in sorted(taken.images.items()))
+    about = VideoRow(clip.video, clip.file, size, taken.facts.fps, width, height, clip.action)
+    try:
+        rows = tuple(
+            _write(recipe, frame_id(clip, number), taken.suffix, content)
+            for number, content in sorted(taken.images.items())
+        )
+    except DataError as error:
+        return ClipResult(clip.video, error=error.message, hint=error.hint)
     result = ClipResult(
         video=clip.video,
         about=about,
-        modified_ns=state.st_mtime_ns,
+        modified_ns=modified_ns,
         asked=asked_of(recipe, clip),
         rows=rows,
         frames=tuple(FrameRow(frame_id(clip, n), clip.video, n, n + 1) for n in sorted(taken.images)),
@@ -165,13 +171,12 @@ def taken_of(recipe: VideoRecipe, clip: Clip) -> Taken:
     return take(recipe.folder / clip.file, partial(choose, recipe, clip), images.encode_jpeg)
 
 
-def _write(recipe: VideoRecipe, clip: Clip, number: int, content: bytes) -> ManifestRow:
-    identifier = frame_id(clip, number)
-    file = f"{RGB}/{identifier}.jpg"
+def _write(recipe: VideoRecipe, identifier: str, suffix: str, content: bytes) -> ManifestRow:
+    file = f"{RGB}/{identifier}{suffix}"
     path = recipe.root / file
+    height, width = images.decode_rgb(content, path).shape[:2]
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_bytes(path, content, sync=False)
-    height, width = images.decode_rgb(content, path).shape[:2]
     return ManifestRow(identifier, RGB, file, height, width, len(content), hashlib.sha256(content).hexdigest())
 
 
@@ -190,11 +195,11 @@ def _read_part(recipe: VideoRecipe, clip: Clip) -> ClipResult | None:
     """What an earlier run left of a video that has not changed since, if all its images are there."""
     try:
         kept = _from_dict(json.loads(part_path(recipe.root, clip.video).read_bytes()))
-        state = (recipe.folder / clip.file).stat()
+        state = video_state(recipe.folder / clip.file)
         whole = all((recipe.root / row.file).stat().st_size == row.bytes for row in kept.rows)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    unchanged = kept.about is not None and (kept.about.bytes, kept.modified_ns) == (state.st_size, state.st_mtime_ns)
+    unchanged = kept.about is not None and (kept.about.bytes, kept.modified_ns) == state
     return kept if whole and unchanged and kept.asked == asked_of(recipe, clip) else None
 
 

@@ -20,7 +20,7 @@ from xmodal_cli.datasets.videos.jhmdb_files import (
     read_boxes,
     read_lists,
 )
-from xmodal_cli.datasets.videos.names import find_videos, safe_id
+from xmodal_cli.datasets.videos.names import find_frame_folders, find_videos, safe_id
 from xmodal_cli.datasets.videos.plan import VideoPlan, WorkSettings, check_work, recorded_settings
 from xmodal_cli.datasets.videos.prepare import Progress, prepare_videos
 from xmodal_cli.datasets.videos.report import VideosReport
@@ -85,7 +85,7 @@ def jhmdb_plan(settings: JhmdbSettings) -> VideoPlan:
     work = settings.work
     known = settings.split in SPLITS
     check_work(work, *([] if known else [f"--split is 1, 2 or 3; found {settings.split}."]))
-    videos = by_clip(find_videos(work.videos))
+    videos = by_clip(_find_clips(work.videos))
     boxes_file = settings.boxes or find_boxes(work.videos)
     lists = settings.lists or find_lists(work.videos, settings.split)
     boxes = read_boxes(boxes_file)
@@ -102,6 +102,11 @@ def jhmdb_plan(settings: JhmdbSettings) -> VideoPlan:
     return VideoPlan(work, tuple(clips), recorded, f"split {settings.split}", ACTIONS, tuple(notes), missing)
 
 
+def _find_clips(folder: Path) -> dict[str, Path]:
+    """The clips: folders of frames, as the archive `Rename_Images` has them, else videos."""
+    return (find_frame_folders(folder) if folder.is_dir() else {}) or find_videos(folder)
+
+
 def by_clip(videos: Mapping[str, Path]) -> dict[ClipName, Path]:
     """Video files by action (the folder's name) and clip.
 
@@ -110,7 +115,7 @@ def by_clip(videos: Mapping[str, Path]) -> dict[ClipName, Path]:
     """
     found: dict[ClipName, Path] = {}
     for path in videos.values():
-        name = ClipName(safe_id(path.parent.name), safe_id(path.stem))
+        name = ClipName(safe_id(path.parent.name), safe_id(path.name if path.is_dir() else path.stem))
         if name in found:
             raise DataError(f"The clip '{'/'.join(name)}' is there twice: '{found[name]}' and '{path}'.")
         found[name] = path

@@ -10,7 +10,7 @@ from __future__ import annotations
 import unicodedata
 from pathlib import Path
 
-from xmodal_cli.datasets.videos.clips import SUFFIXES
+from xmodal_cli.datasets.videos.clips import FRAME_SUFFIXES, SUFFIXES
 from xmodal_cli.errors import DataError, closest
 
 
@@ -53,6 +53,16 @@ def _is_text(path: Path) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def find_frame_folders(folder: Path) -> dict[str, Path]:
+    """The folders below a folder that hold the frames of a video as images, by ID; sorted by ID."""
+    found = {
+        path.parent for path in folder.rglob("*") if path.suffix.lower() in FRAME_SUFFIXES and path.stem.isdecimal()
+    }
+    inside = {path: path.relative_to(folder) for path in found if path != folder}
+    visible = {path: part for path, part in inside.items() if not part.as_posix().startswith(".") and _is_text(part)}
+    return dict(sorted((safe_id(part.as_posix()), path) for path, part in visible.items()))
 
 
 def safe_id(name: str) -> str:

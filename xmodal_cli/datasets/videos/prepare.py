@@ -20,10 +20,11 @@ from xmodal_cli import __version__
 from xmodal_cli.data.annotations import CocoFile
 from xmodal_cli.data.prepared import DESCRIPTION, RGB, PreparedData
 from xmodal_cli.data.splits import TRAIN
-from xmodal_cli.data.videos import FRAME_FILE, VIDEO_FILE, write_frames, write_videos
+from xmodal_cli.data.videos import FRAME_FILE, VIDEO_FILE, video_state, write_frames, write_videos
 from xmodal_cli.data.workers import resolve_workers, run_jobs
 from xmodal_cli.datasets import assembly
-from xmodal_cli.datasets.folder.settings import check_unchanged, open_existing
+from xmodal_cli.datasets.assembly import check_unchanged, open_existing
+from xmodal_cli.datasets.videos.clips import FRAME_SUFFIXES
 from xmodal_cli.datasets.videos.frames import (
     PARTS,
     Clip,
@@ -40,6 +41,7 @@ from xmodal_cli.errors import DataError, SettingsError
 Progress = Callable[[int, int], None]
 
 MOST_LISTED = 200  # bad videos named in an error; beyond that only their number helps
+REMOVED = (*FRAME_SUFFIXES, ".part")  # endings of what is taken away where it is no longer wanted
 TIMED = 3  # videos that a dry run decodes, after one that warms caches up
 
 
@@ -122,7 +124,7 @@ def _is_whole(plan: VideoPlan, old: PreparedData) -> bool:
 
 def _size(plan: VideoPlan, clip: Clip) -> int:
     path = plan.work.videos / clip.file
-    return path.stat().st_size if path.is_file() else 0
+    return video_state(path)[0] if path.exists() else 0
 
 
 def _begin(plan: VideoPlan) -> None:
@@ -208,14 +210,14 @@ def _remove_strangers(plan: VideoPlan, files: set[str]) -> None:
     """Remove the images of videos that are no longer wanted, from a folder that only `prepare` writes to."""
     root = plan.work.out
     for path in (root / RGB).rglob("*"):
-        if path.is_file() and path.relative_to(root).as_posix() not in files and path.suffix in (".jpg", ".part"):
+        if path.is_file() and path.relative_to(root).as_posix() not in files and path.suffix in REMOVED:
             path.unlink()
 
 
 def _labels(plan: VideoPlan, results: Sequence[ClipResult], splits: dict[str, list[str]]) -> assembly.Labels:
     """A COCO file for each split: one box a frame; ids count the frames of the whole data set."""
     frames = {frame.id: frame for result in results for frame in result.frames}
-    sizes = {row.id: (row.height, row.width) for result in results for row in result.rows}
+    rows = {row.id: row for result in results for row in result.rows}
     clip_of = {clip.video: clip for clip in plan.clips}
     numbers = {identifier: number for number, identifier in enumerate(sorted(frames), start=1)}
     categories = dict(enumerate(plan.classes, start=1))
@@ -224,8 +226,9 @@ def _labels(plan: VideoPlan, results: Sequence[ClipResult], splits: dict[str, li
         images, objects = {}, {}
         for identifier in members:
             number, clip, frame = numbers[identifier], clip_of[frames[identifier].video], frames[identifier].frame
-            height, width = sizes[identifier]
-            images[number] = {"id": number, "file_name": f"{identifier}.jpg", "width": width, "height": height}
+            row = rows[identifier]
+            name = row.file.removeprefix(f"{RGB}/")
+            images[number] = {"id": number, "file_name": name, "width": row.width, "height": row.height}
             objects[number] = [_object(number, plan.classes.index(clip.action) + 1, (clip.boxes_xywh or {})[frame])]
         coco[split] = CocoFile(
             plan.work.videos, images, objects, categories, {"info": {"description": plan.recorded["source"]}}
