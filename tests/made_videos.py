@@ -68,3 +68,30 @@ def make_ucf101(folder: Path, train: Sequence[str], test: Sequence[str]) -> Path
     (folder / "ucfTrainTestlist/trainlist01.txt").write_text("".join(f"{name} 1\n" for name in train))
     (folder / "ucfTrainTestlist/testlist01.txt").write_text("".join(f"{name}\n" for name in test))
     return folder
+
+
+def write_moving_video(
+    path: Path, frames: int, *, step_xy: tuple[int, int] = (3, -2), hw: tuple[int, int] = (96, 128), patch: bool = True
+) -> Path:
+    """A video of a smooth texture in which a patch, or everything, moves by the same step from frame to frame.
+
+    The patch begins at (40, 40), has 40 x 32 pixels, and lies on a still ground.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(0)
+    ground, above = (
+        cv2.resize(
+            random.integers(0, 256, (hw[0] // 8, hw[1] // 8, 3), np.uint8), hw[::-1], interpolation=cv2.INTER_CUBIC
+        )
+        for _ in range(2)
+    )
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"MJPG"), 30.0, hw[::-1])
+    assert writer.isOpened()
+    for number in range(frames):
+        x, y = number * step_xy[0], number * step_xy[1]
+        image = ground.copy() if patch else np.roll(ground, (y, x), (0, 1))
+        if patch:
+            image[40 + y : 72 + y, 40 + x : 80 + x] = above[40:72, 40:80]
+        writer.write(image)
+    writer.release()
+    return path

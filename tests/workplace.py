@@ -17,6 +17,7 @@ from caffe_files import CAFFENET, random_layers, write_caffemodel
 from documents import words_of
 from made_videos import make_jhmdb, make_ucf101
 from nyud2_files import made_up, write_archive, write_labelled
+from torchvision.models.optical_flow import raft_small
 
 from xmodal_cli.cli.app import run as xmodal
 from xmodal_cli.data.images import write_png
@@ -145,13 +146,15 @@ def _make_videos() -> None:
         shutil.copy(path, path.with_name(path.name.replace("split1", "split2")))
     make_ucf101(Path(), ["Archery/v_Archery_g08_c01.avi"], ["Archery/v_Archery_g01_c01.avi"])
     shutil.copytree("UCF-101", "videos")
-    _run("prepare", "video", "--videos", "videos", "--out", "data/video", "--workers", "1")
+    _run("prepare", "video", "--videos", "videos", "--out", "data/video", "--modality", "flow", "--workers", "1")
+    _run("prepare", "jhmdb", "--videos", "jhmdb", "--out", "data/jhmdb", "--modality", "flow", "--workers", "1")
+    torch.save(raft_small().state_dict(), "raft-small.pth")  # random, in place of the published one
 
 
 def _make_proposals() -> None:
     """Bottom-up ones for both data sets, and the published file's layout: y first, counted from 1."""
-    for data in ("data/nyud2", "data/rig"):
-        _run("prepare", "proposals", data, "--method", "bottom-up", "--modality", "hha", "--most", "50")
+    for data, modality in {"data/nyud2": "hha", "data/rig": "hha", "data/jhmdb": "rgb"}.items():
+        _run("prepare", "proposals", data, "--method", "bottom-up", "--modality", modality, "--most", "50")
     ids = [*PreparedData.open(Path("data/nyud2")).ids("train+val"), *(f"img_{number}" for number in ARCHIVED)]
     boxes = np.empty((len(ids), 1), dtype=object)
     boxes[:, 0] = [np.array([[1.0, 1.0, 96.0, 128.0], [11.0, 21.0, 40.0, 60.0]]) for _ in ids]
@@ -159,10 +162,14 @@ def _make_proposals() -> None:
 
 
 def _make_runs() -> None:
-    """A student, detectors on colour and HHA, a proposal network, and an evaluation."""
+    """Students, detectors on colour, HHA and flow, a proposal network, and an evaluation."""
     hha = "--data", "data/rig", "--modality", "hha", *SHORT
     squeezenet = "--backbone", "squeezenet1_1", "--size", "96"
     teacher = "--teacher", "squeezenet1_1", "--teacher-weights", "random", "--student", "squeezenet1_1"
+    for name in ("rgb", "flow"):  # before the others: theirs are the latest
+        _run("finetune", "--data", "data/jhmdb", "--modality", name, *SHORT, *squeezenet, "--run-name", f"jhmdb-{name}")
+    flow = "--data", "data/jhmdb", "--modality", "flow", *SHORT
+    _run("distill", *flow, *teacher, "--run-name", "jhmdb-flow", "--size", "96")
     _run("finetune", "--data", "data/rig", "--modality", "rgb", *SHORT, *squeezenet, "--run-name", "RGB_RUN")
     from_rgb = "--teacher-run", "runs/finetune/RGB_RUN", "--transfer", "auto", "--student", "squeezenet1_1"
     _run("distill", *hha, *from_rgb, "--size", "96", "--run-name", "FROM_RGB")

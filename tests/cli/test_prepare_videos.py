@@ -76,3 +76,36 @@ def test_a_killed_run_leaves_no_half_file_and_goes_on_to_the_same_end(tmp_path):
     assert report.written > 0
     prepare_video(VideoSettings(work(tmp_path / "videos", whole, name="out")))
     assert tree(out) == tree(whole)
+
+
+def test_flow_is_made_with_the_frames_or_added_later(videos, tmp_path, capsys):
+    words = ["prepare", "video", "--videos", str(videos), "--out", str(tmp_path / "out"), "--json"]
+    tried = results_of([*words, "--modality", "flow", "--dry-run"], capsys)
+    assert (tried["flow"]["images"], tried["flow"]["dry_run"]) == (15, True)
+    assert not (tmp_path / "out").exists()
+    assert "flow" not in results_of(words, capsys)
+    made = results_of([*words, "--modality", "flow", "--flow", "farneback"], capsys)
+    assert (made["written"], made["flow"]["method"], made["flow"]["written"]) == (0, "farneback", 15)
+    assert len(list((tmp_path / "out/flow").rglob("*.png"))) == 15
+
+
+def results_of(words, capsys):
+    assert run(words) == 0
+    return json.loads(capsys.readouterr().out)["results"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--flow", "dis"], "Add --modality flow"),
+        (["--modality", "flwo"], "'flwo'"),
+        (["--modality", "flow", "--flow", "brox"], "dis, farneback, raft"),
+        (["--modality", "flow", "--flow-weights", "raft.pth"], "are RAFT's"),
+    ],
+)
+def test_options_of_flow_that_make_no_sense_end_with_exit_code_2_before_any_work(
+    videos, tmp_path, capsys, options, said
+):
+    assert run(["prepare", "video", "--videos", str(videos), "--out", str(tmp_path / "out"), *options]) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()

@@ -14,7 +14,7 @@ from xmodal_cli.errors import DataError
 
 if TYPE_CHECKING:
     from xmodal_cli.datasets.nyud2.prepare import Nyud2Report, Nyud2Settings
-    from xmodal_cli.detect.propose import ProposalReport
+    from xmodal_cli.detect.proposal_report import ProposalReport
 
 EXAMPLES = """
 xmodal prepare nyud2 --out data/nyud2

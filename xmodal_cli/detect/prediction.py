@@ -231,5 +231,7 @@ def _proposals(
     if absent and description["method"] == MADE_ANEW[0]:
         notes.append(f"The run's proposals were made from {', '.join(wanted)}; here from {', '.join(seen)} alone.")
         settings["modalities"] = list(seen)
+    if settings.get("motion", RGB) not in (*seen, RGB):
+        notes.append(f"The run's proposals were chosen by motion; here there is no {settings.pop('motion')} image.")
     kept = Path(trained.card["data"]["path"]) / PROPOSAL_FOLDER / str(trained.proposals["method"])
     return propose_for({**description, "settings": settings}, seen, kept if kept.is_dir() else None), notes
