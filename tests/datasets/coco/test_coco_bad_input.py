@@ -98,6 +98,13 @@ def test_ids_that_occur_twice_are_refused(tmp_path):
         prepare_coco(one_image(tmp_path, images=[image, {**image, "id": 2}], annotations=[thing("bed", 3, 1)]))
 
 
+def test_a_name_that_means_two_images_is_no_missing_image(coco, tmp_path):
+    write_images(coco / "test2017", ["01.jpg"])
+    with pytest.raises(DataError, match=r"1 names in .* mean more than one image: '01\.jpg'") as caught:
+        prepare_coco(settings_of_coco(coco, tmp_path / "out"))
+    assert "--images train=DIR" in caught.value.hint
+
+
 def test_an_image_in_two_splits_is_refused(coco, tmp_path):
     file = coco / "annotations/instances_train2017.json"
     with pytest.raises(DataError, match="in two splits"):

@@ -112,6 +112,14 @@ def test_splits_with_folders_of_their_own_may_use_the_same_file_names(tmp_path):
     assert (data.ids("train"), data.ids("val")) == (["train/1"], ["val/1"])
 
 
+def test_names_with_folders_are_found_further_below(tmp_path):
+    names = ["left/1.jpg", "right/1.jpg"]
+    path = write_coco_file(tmp_path / "boxes.json", {name: [thing("bed")] for name in names})
+    write_images(tmp_path / "photos", [f"2024/{name}" for name in names])
+    given = {"annotations": {"train": path}, "images": {"": str(tmp_path / "photos")}}
+    assert prepared_coco(tmp_path, tmp_path / "out", **given).all_ids == ["2024/left/1", "2024/right/1"]
+
+
 def test_a_limit_takes_the_same_images_and_a_larger_one_adds_to_them(tmp_path):
     names = [f"{n}.jpg" for n in range(12)]
     path = write_coco_file(tmp_path / "boxes.json", {name: [thing("bed")] for name in names})

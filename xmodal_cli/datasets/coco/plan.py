@@ -169,7 +169,7 @@ def _match(
     for split, coco in chosen.items():
         prefix = "" if "" in settings.images else f"{split}/"
         images = found[settings.images.get(split) or settings.images[""]]
-        meant, strangers = match_coco(coco, images)
+        meant, strangers = match_coco(_with_paths(coco, images), images)
         missing += strangers
         twice = [name for name in meant if prefix + name in files]
         if twice:
@@ -177,6 +177,31 @@ def _match(
         image_ids[split] = {prefix + name: image for name, image in meant.items()}
         files |= {prefix + name: images[name] for name in meant}
     return image_ids, files, missing
+
+
+def _with_paths(coco: CocoFile, images: Mapping[str, Path]) -> CocoFile:
+    """The file with the whole path of each image whose name is the end of exactly one.
+
+    Raises:
+        DataError: a name is the end of several paths.
+    """
+    by_name: dict[str, list[str]] = {}
+    for identifier, path in images.items():
+        by_name.setdefault(path.name, []).append(identifier + path.suffix)
+    entries: dict[Any, Mapping[str, Any]] = {}
+    several: list[str] = []
+    for number, entry in coco.images.items():
+        name = str(entry["file_name"]).replace("\\", "/").removeprefix("./")
+        paths = [path for path in by_name.get(name.rpartition("/")[2], ()) if f"/{path}".endswith(f"/{name}")]
+        if len(paths) > 1 and name not in paths:
+            several.append(name)
+        entries[number] = {**entry, "file_name": paths[0]} if len(paths) == 1 else entry
+    if several:
+        raise DataError(
+            f"{len(several)} names in '{coco.path}' mean more than one image: {some(several)}.",
+            "Name the folder of each split: --images train=DIR --images val=DIR",
+        )
+    return replace(coco, images=entries)
 
 
 def _refuse(settings: CocoSettings, bad: Mapping[str, str], missing: list[str]) -> None:
