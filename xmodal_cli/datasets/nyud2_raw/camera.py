@@ -81,8 +81,7 @@ NOTHING = 2047
 """What the Kinect writes where it saw nothing: the largest of its 11 bits."""
 
 NEAREST_RAW = 600
-"""Below it, 0.713 m, the toolbox drops depth (`project_depth_map.m`): the Kinect measures little there that is true.
-The least depth in the labelled images is the same 0.713 m."""
+"""Below it, 0.713 m, the toolbox drops depth (`project_depth_map.m`): the Kinect measures little there that is true."""
 
 
 def metres_of_raw() -> NDArray[np.float32]:
