@@ -82,10 +82,18 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def link_or_copy(source: str, destination: str) -> None:
+    """Weights and checkpoints, which are only ever replaced whole, are linked: they are hundreds of megabytes."""
+    if Path(source).suffix in (".pt", ".pth", ".safetensors"):
+        os.link(source, destination)
+    else:
+        shutil.copy2(source, destination)
+
+
 @pytest.fixture
 def at_work(workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of it, the current folder, for one command line."""
-    shutil.copytree(workplace, tmp_path / "work", symlinks=True)
+    shutil.copytree(workplace, tmp_path / "work", symlinks=True, copy_function=link_or_copy)
     monkeypatch.chdir(tmp_path / "work")
     return tmp_path / "work"
 

@@ -42,6 +42,10 @@ STANDS_FOR = {
     "PATTERN": "vgg*",
     "HEIGHTxWIDTH": "224x224",
     "image.png": "data/rig/hha/room_0000/000.png",
+    "xmodal-demo/runs/distill/student-0": "runs/distill/NAME",
+    "xmodal-demo/runs/finetune/teacher-0": "runs/finetune/RGB_RUN",
+    "xmodal-demo/runs/finetune/transferred-0": "runs/finetune/HHA_RUN",
+    "243,206": "3,7",
     "data/rig/hha/ID.png": "data/rig/hha/room_0000/000.png",
 }
 CAFFE_STUDENT = "ST_vgg_to_alexnet_hha.caffemodel"  # random too, in the layout of the published file
