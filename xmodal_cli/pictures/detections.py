@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from xmodal_cli.data.annotations import Annotations
 from xmodal_cli.data.images import write_png
+from xmodal_cli.data.masks import decode_mask
 from xmodal_cli.data.prepared import RGB, PreparedData
 from xmodal_cli.detect.prediction import Prediction
-from xmodal_cli.errors import DataError
 from xmodal_cli.metrics.average_precision import IOU
 from xmodal_cli.metrics.detections import Detections
 from xmodal_cli.metrics.recall import pairwise_iou
@@ -56,6 +56,143 @@ class Scene:
 
     @property
     def hits(self) -> NDArray[np.bool_]:
+        """Which detections hit an object of their class that no better one has hit."""
+        return hits(self.found, self.objects)
+
+    def to_dict(self, classes: Sequence[str]) -> dict[str, Any]:
+        """Plain values, for `--json`."""
+        columns = (self.found.labels, self.found.scores, self.found.boxes_xyxy, self.hits)
+        return {
+            "id": self.identifier,
+            "objects": len(self.objects),
+            "detections": [
+                {
+                    "class": classes[label],
+                    "score": round(float(score), 4),
+                    "box_xyxy": [round(float(corner), 1) for corner in box],
+                    "hit": bool(hit),
+                }
+                for label, score, box, hit in zip(*columns, strict=True)
+            ],
+        }
+
+
+def write_detections_picture(prediction: Prediction, path: Path) -> Path:
+    """Draw what was found in an image and write it as PNG; the best detection is drawn last, on top.
+
+    Args:
+        prediction: what was found.
+        path: file to write.
+
+    Returns:
+        The path.
+    """
+    write_png(path, draw_detections(prediction))
+    return path
+
+
+def draw_detections(prediction: Prediction) -> Picture:
+    """The image with a box, a class and a score for every detection."""
+    picture, found = as_picture(prediction.image).copy(), prediction.detections
+    marks = []
+    for label, score, box in zip(found.labels.tolist(), found.scores, found.boxes_xyxy, strict=True):
+        marks.append(Mark(box, f"{prediction.classes[label]} {score:.2f}", COLOURS[label % len(COLOURS)]))
+    draw_marks(picture, marks)
+    return picture
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One box to draw.
+
+    Args:
+        box_xyxy: `(4,)` pixels of the picture, exclusive ends.
+        text: of its label.
+        colour: of box, label and mask.
+        dashed: whether the box is broken.
+        mask: `(H, W)` bool of the picture's size, or None.
+    """
+
+    box_xyxy: NDArray[np.floating]
+    text: str
+    colour: Colour
+    dashed: bool = False
+    mask: NDArray[np.bool_] | None = None
+
+
+def draw_marks(picture: Picture, marks: Sequence[Mark]) -> None:
+    """Draw masks, then boxes, then labels, in place; the first mark lies on top, and its label where it belongs.
+
+    Args:
+        picture: `(H, W, 3)` uint8 RGB.
+        marks: most important first.
+    """
+    for mark in reversed(marks):
+        if mark.mask is not None:
+            tint(picture, mark.mask, mark.colour)
+    for mark in reversed(marks):
+        _draw_box(picture, mark)
+    taken: list[tuple[int, int, int]] = []
+    for mark in marks:
+        _draw_label(picture, mark, taken)
+
+
+def _draw_box(picture: Picture, mark: Mark) -> None:
+    left, top, right, bottom = (round(float(edge)) for edge in mark.box_xyxy)
+    corners = [(left, top), (right - 1, top), (right - 1, bottom - 1), (left, bottom - 1), (left, top)]
+    if mark.dashed:
+        for begin, end in itertools.pairwise(corners):
+            _dash(picture, begin, end, mark.colour)
+    else:
+        cv2.rectangle(picture, corners[0], corners[2], mark.colour, THICKNESS)
+
+
+def _draw_label(picture: Picture, mark: Mark, taken: list[tuple[int, int, int]]) -> None:
+    """Write a label above its box, or lower where labels lie already; `taken` are those: left, right, lower edge."""
+    left, top = (round(float(edge)) for edge in mark.box_xyxy[:2])
+    width = canvas.text_width(mark.text, SMALL) + 4
+    begin = max(0, min(left, picture.shape[1] - width))
+    line = max(top, LABEL_HEIGHT)  # a label above the image's edge would not be seen
+    if any(_covers(each, begin, width, line) for each in taken):
+        begin += THICKNESS  # inside the box, whose edge stays seen
+        while any(_covers(each, begin, width, line) for each in taken):
+            line += LABEL_HEIGHT // 2
+    if line > picture.shape[0]:
+        return
+    taken.append((begin, begin + width, line))
+    cv2.rectangle(picture, (begin, line - LABEL_HEIGHT), (begin + width, line), mark.colour, -1)
+    canvas.write(picture, mark.text, (begin + 2, line - 3), size=SMALL, colour=canvas.ink_on(mark.colour))
+
+
+def _covers(label: tuple[int, int, int], begin: int, width: int, line: int) -> bool:
+    """Whether a label that lies there already would be covered."""
+    left, right, low = label
+    return begin < right and begin + width > left and abs(line - low) < LABEL_HEIGHT
+
+
+def _dash(picture: Picture, begin: tuple[int, int], end: tuple[int, int], colour: Colour) -> None:
+    """A broken line along one axis."""
+    length = max(abs(end[0] - begin[0]), abs(end[1] - begin[1]))
+    step = [int(np.sign(b - a)) for a, b in zip(begin, end, strict=True)]
+    for at in range(0, length, 2 * DASH):
+        last = min(at + DASH, length)
+        first_xy = begin[0] + step[0] * at, begin[1] + step[1] * at
+        cv2.line(picture, first_xy, (begin[0] + step[0] * last, begin[1] + step[1] * last), colour, THICKNESS)
+
+
+def tint(picture: Picture, mask: NDArray[np.bool_], colour: Colour) -> None:
+    """Lay a colour over the pixels of a mask, in place.
+
+    Args:
+        picture: `(H, W, 3)` uint8 RGB.
+        mask: `(H, W)` bool.
+        colour: of the tint.
+    """
+    mixed = picture[mask] * (1 - TINT) + np.array(colour) * TINT
+    picture[mask] = mixed.round().astype(np.uint8)
+
+
+def hits(self) -> NDArray[np.bool_]:
         """Which detections hit an object of their class that no better one has hit."""
         return hits(self.found, self.objects)
 

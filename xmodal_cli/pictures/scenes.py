@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from xmodal_cli.data.masks import decode_mask
 from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.detect.detection_files import read_detections, read_segmentations
 from xmodal_cli.detect.run_evaluation import detect_together
 from xmodal_cli.errors import SettingsError, closest
-from xmodal_cli.pictures.detections import Scene, decode_mask, scenes_of
+from xmodal_cli.pictures.detections import Scene, scenes_of
 from xmodal_cli.pictures.eyes import evenly
 from xmodal_cli.runs.folder import RunFolder
 
