@@ -232,7 +232,7 @@ def mask_shape(
     """
     from xmodal_cli.models.layers import grid
 
-    scales, levels = paper_scales(backbone), []
+    scales, levels = paper_scales(backbone), list[Level]()
     for name in features[1]:
         found = grid(backbone, name, size_hw)
         channels = usual_trace(backbone).layers[_paths(backbone)[name]].channels

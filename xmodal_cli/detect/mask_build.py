@@ -70,7 +70,9 @@ class MaskPlan:
         """The annotated boxes of held-out images, an image a draw."""
         if self.watching is None:
             return []
-        return [self.watching.sample(name, np.arange(self.watching.found[name].annotated)) for name in self.watching.ids]
+        return [
+            self.watching.sample(name, np.arange(self.watching.found[name].annotated)) for name in self.watching.ids
+        ]
 
     def data_hash(self) -> str:
         """One hash of every image, proposal, annotation and weight that the training reads."""

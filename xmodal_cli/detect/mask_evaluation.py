@@ -192,9 +192,7 @@ def fused_probabilities(
     height, width = data.size_hw(name)
     inside = boxes_xyxy.clip(0, [width, height, width, height]).astype(np.float32)
     said = [
-        each.probabilities(
-            data.read(each.branch.modality, name), inside, labels, device=device, precision=precision
-        )
+        each.probabilities(data.read(each.branch.modality, name), inside, labels, device=device, precision=precision)
         for each in segmenters
     ]
     return np.asarray(torch.stack(said).mean(0).numpy(), np.float32)
@@ -324,7 +322,7 @@ def _scored(
         found[counted],
         objects_of(data, split),
         data.classes,
-        [masks[index] for index in counted],
+        [masks[index] for index in counted.tolist()],
         [empty if mask is None else mask for mask in there],
     )
     evaluation = MaskEvaluation(

@@ -74,9 +74,7 @@ def eligible(
     return Eligible(boxes, objects, found.labels[objects], len(there))
 
 
-def mask_places(
-    mask: NDArray[np.bool_], boxes_xyxy: NDArray[np.float32], *, centred: bool = True
-) -> NDArray[np.bool_]:
+def mask_places(mask: NDArray[np.bool_], boxes_xyxy: NDArray[np.float32], *, centred: bool = True) -> NDArray[np.bool_]:
     """An object's mask at the places of boxes: the nearest pixel to each.
 
     Args:

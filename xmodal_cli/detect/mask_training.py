@@ -13,8 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import xmodal_cli
 from xmodal_cli.data.memory import MEMORY_SHARE, free_memory_bytes
 from xmodal_cli.detect.branches import branch_file
@@ -79,7 +77,9 @@ def resume(path: Path, *, changes: Mapping[str, Any] | None = None, watchers: Wa
         DataError: the data set, its proposals or the detector are not those the run began with.
     """
     run = run_folder.open_run(path, COMMAND)
-    settings = with_changes(saved_settings(run), changes or {}, f"--task segmentation --init {saved_settings(run).init}")
+    settings = with_changes(
+        saved_settings(run), changes or {}, f"--task segmentation --init {saved_settings(run).init}"
+    )
     if run.finished:
         card = run.card()
         watchers.say(f"The run {run.path} is finished already; there is nothing left to do.")

@@ -1,4 +1,4 @@
-"""Superpixels, and masks of boxes made whole on them: imported from `superpixels/ID.png`, or cut here (recipe 5.1, 5.4).
+"""Superpixels, imported from `superpixels/ID.png` or cut here, and masks of boxes laid on them (recipe 5.1, 5.4).
 
 The paper took superpixels of an RGB-D contour detector. Here the same region trees cut them that give proposals: the
 watersheds of colour, depth and surface, the smallest merged away.

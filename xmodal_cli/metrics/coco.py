@@ -123,7 +123,8 @@ def _evaluate(
     from faster_coco_eval import COCO, COCOeval_faster
 
     numbers = np.concatenate([detections.images, objects.images]).tolist()
-    sizes = {} if masks is None else dict(zip(numbers, ((*each["size"],) for part in masks for each in part), strict=True))
+    all_masks = [mask for part in masks or () for mask in part]
+    sizes = {image: tuple(mask["size"]) for image, mask in zip(numbers, all_masks, strict=False)}
     common = {
         "images": [
             {"id": image, **dict(zip(("height", "width"), sizes.get(image, ()), strict=False))}

@@ -65,7 +65,7 @@ class RegionResult:
         return self._main.classes_without_objects
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for `results.json` and `--json`; percent. What is not named otherwise is at the first threshold."""
+        """Plain values, for `results.json` and `--json`; percent, where nothing else is said at the first threshold."""
         coco = self.coco.to_dict()
         return {
             **self._main.to_dict(),

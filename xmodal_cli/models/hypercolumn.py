@@ -157,13 +157,14 @@ class MaskHead(nn.Module):
         if self.region is not None:
             said = self.region(regions * self.shape.scale).view(count, self.classes, EXPERTS, EXPERTS)
             total = total + said[torch.arange(count, device=device), asked.labels].float()[..., None, None]
-        kinds, place = asked.labels.unique(return_inverse=True)  # classes that no box has are not computed
+        kinds, place = torch.unique(asked.labels, return_inverse=True)  # classes that no box has are not computed
         for level, layer, given in zip(self.shape.levels, self.maps, maps, strict=True):
-            weight = layer.weight.unflatten(0, (self.classes, experts))[kinds].flatten(0, 1)
-            bias = layer.bias.unflatten(0, (self.classes, experts))[kinds].flatten()
+            weight = layer.get_parameter("weight").view(self.classes, experts, *layer.get_parameter("weight").shape[1:])
+            weight = weight[kinds].flatten(0, 1)
+            bias = layer.get_parameter("bias").view(self.classes, experts)[kinds].flatten()
             said = F.conv2d(given[None] * level.scale, weight, bias, padding=level.kernel // 2)[0].float()
             cells = places(level, (said.shape[1], said.shape[2]), asked)
-            total = total + sample(said.unflatten(0, (len(kinds), EXPERTS, EXPERTS))[place], *cells)
+            total = total + sample(said.view(len(kinds), EXPERTS, EXPERTS, *said.shape[1:])[place], *cells)
         return total
 
 

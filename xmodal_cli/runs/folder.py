@@ -33,6 +33,7 @@ CONFIG, ENVIRONMENT, METRICS, LOG, CARD, LOCK = (
     ".lock",
 )
 LATEST, CHECKPOINTS = "latest", "checkpoints"
+MADE_BY = {"segmentation": "finetune --task segmentation"}  # kinds of runs that are not named as what makes them
 NOT_YET_A_RUN = (LOCK, CHECKPOINTS, ENVIRONMENT)  # what a run has before its settings are written
 REPORTED_PACKAGES = ("torch", "torchvision", "timm", "numpy", "opencv-python", "safetensors", "typer")
 
@@ -116,7 +117,7 @@ class RunFolder:
 
     def resume(self) -> str:
         """The command line that continues this run."""
-        return f"xmodal {self.command} --resume {self.path}"
+        return f"xmodal {MADE_BY.get(self.command, self.command)} --resume {self.path}"
 
     def write_start(self, config: Mapping[str, Any]) -> None:
         """Write what is known before the first step: settings and environment."""
@@ -230,7 +231,9 @@ def open_run(path: Path, command: str | None = None) -> RunFolder:
         raise SettingsError(f"{path} is not a run: it has no {CONFIG}.", _runs_nearby(path))
     found = str(RunFolder(path, "").config()["command"])
     if command is not None and found != command:
-        raise SettingsError(f"{path} is a run of `xmodal {found}`, not of `xmodal {command}`.")
+        raise SettingsError(
+            f"{path} is a run of `xmodal {MADE_BY.get(found, found)}`, not of `xmodal {MADE_BY.get(command, command)}`."
+        )
     return RunFolder(path, found)
 
 
