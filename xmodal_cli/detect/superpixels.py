@@ -24,7 +24,7 @@ from xmodal_cli.detect.grouping_channels import channels, working_size
 from xmodal_cli.errors import DataError
 
 FOLDER = "superpixels"
-COUNT = 2000  # superpixels of an image, at most
+COUNT = 2000  # superpixels of an image, about
 SIDE_PX = 280  # longer side of the image that they are cut in; more finds objects no better, five times slower
 SMOOTHING_PX = 1.0
 VIEWS = ("all", "depth", "colour")  # which channels count how much; the first whose channels are there
@@ -38,7 +38,7 @@ def superpixels(images: Mapping[str, NDArray[Any]], *, count: int = COUNT, side_
 
     Args:
         images: `(H, W, C)` as stored, by modality name, at least one, all of one size.
-        count: of regions, at most.
+        count: of regions, about; equal contrasts are cut together.
         side_px: longer side of the image that is cut; larger images are shrunk before.
 
     Returns:

@@ -259,7 +259,7 @@ def mask_probabilities(logits: Tensor) -> Tensor:
     Returns:
         `(R, S, S)`.
     """
-    weights = expert_weights().to(logits.device)
+    weights = expert_weights().to(logits)
     experts = logits.sigmoid().permute(0, 1, 3, 2, 4).flatten(3, 4).flatten(1, 2)  # (R, G * T, G * T)
     return weights @ experts @ weights.T
 
