@@ -20,7 +20,7 @@ from xmodal_cli.cli.app import run as xmodal
 MEASURED = {"results.md", "CHANGELOG.md"}
 TRAINS = {("distill",), ("finetune",), ("reproduce",)}
 FETCHES = ("download",)  # gigabytes from hosts that may be gone: tried, and tested elsewhere against servers of our own
-PREPARES = ("folder", "rooms", "proposals", "nyud2-raw")
+PREPARES = ("folder", "rooms", "proposals", "nyud2", "nyud2-raw", "video", "jhmdb", "ucf101", "coco")
 LONG = {*TRAINS, FETCHES, ("demo",), *(("prepare", name) for name in PREPARES)}
 NETWORK = bool(os.environ.get("XMODAL_NETWORK"))
 

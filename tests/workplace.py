@@ -13,15 +13,23 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
+from caffe_files import CAFFENET, random_layers, write_caffemodel
 from documents import words_of
+from made_videos import make_jhmdb, make_ucf101
+from nyud2_files import made_up, write_archive, write_labelled
+from torchvision.models.optical_flow import raft_small
 
 from xmodal_cli.cli.app import run as xmodal
+from xmodal_cli.data.images import write_png
 from xmodal_cli.data.prepared import PreparedData
+from xmodal_cli.datasets.nyud2.camera import CROP_SIZE_HW
+from xmodal_cli.datasets.nyud2.splits import FIRST_NUMBER, split_numbers
 from xmodal_cli.models.backbones import build
 
 STANDS_FOR = {
     "RGB_RUN": "runs/finetune/RGB_RUN",
     "HHA_RUN": "runs/finetune/HHA_RUN",
+    "STUDENT_RUN": "runs/distill/FROM_RGB",
     "RUN": "runs/distill/NAME",
     "DATA": "data/rig",
     "FILE": "runs/evaluate/DISPARITY_EVALUATION/detections.json",
@@ -36,9 +44,12 @@ STANDS_FOR = {
     "image.png": "data/rig/hha/room_0000/000.png",
     "data/rig/hha/ID.png": "data/rig/hha/room_0000/000.png",
 }
+CAFFE_STUDENT = "ST_vgg_to_alexnet_hha.caffemodel"  # random too, in the layout of the published file
 WEIGHTS = {name: f"{name}.pth" for name in ("squeezenet1_1", "squeezenet1_0")}  # random, in place of published ones
 CALM = ("--device", "cpu", "--threads", "1", "--workers", "0")
 SHORT = ("--iterations", "2", "--batch-size", "2", *CALM)
+
+ARCHIVED = [5001, 5003, 5010]  # images of NYU Depth v2, one of each split
 
 
 def filled_in(line: str) -> list[str]:
@@ -54,6 +65,9 @@ def make_workplace(folder: Path) -> None:
         _make_data()
         _make_rig()
         _make_raw_video()
+        _make_labelled()
+        _make_videos()
+        _make_coco()
         _make_proposals()
         _make_runs()
 
@@ -70,6 +84,9 @@ def _make_data() -> None:
         shutil.copytree("data/nyud2", name)
     for name, path in WEIGHTS.items():
         torch.save(build(name, seed=0).module.state_dict(), path)
+    layers = {f"da_{name}": blobs for name, blobs in random_layers(CAFFENET).items()}
+    large = write_caffemodel(Path.cwd().parent / CAFFE_STUDENT, layers, "layers")
+    Path(CAFFE_STUDENT).symlink_to(large)  # copies of the folder share it
 
 
 def _make_rig() -> None:
@@ -88,6 +105,18 @@ def _make_rig() -> None:
         _run("prepare", "folder", *parts, "--target", "rig/depth", "--modality", "disparity", "--workers", "1")
 
 
+def _make_coco() -> None:
+    """The rooms as COCO would have published them: its names of classes, its names of files."""
+    names = {"sofa": "couch", "table": "dining table", "television": "tv"}
+    for split in ("train", "val"):
+        text = Path(f"data/nyud2/annotations/{split}.json").read_text()
+        for own, published in names.items():
+            text = text.replace(f'"name": "{own}"', f'"name": "{published}"')
+        Path("coco/annotations").mkdir(parents=True, exist_ok=True)
+        Path(f"coco/annotations/instances_{split}2017.json").write_text(text)
+    shutil.copytree("data/nyud2/rgb", "coco/images")
+
+
 def _make_raw_video() -> None:
     """Two frames of each of two scenes as a Kinect of NYU Depth v2 records them: a wall, 3.8 m away."""
     pixels = 640 * 480
@@ -99,23 +128,53 @@ def _make_raw_video() -> None:
             (folder / f"r-{time_s}-1.ppm").write_bytes(b"P6 640 480 255\n" + bytes(3 * pixels))
 
 
+def _make_labelled() -> None:
+    """NYU Depth v2 as it is published: the labelled file, the official splits, and an archive with superpixels."""
+    write_labelled(Path("nyu_depth_v2_labeled.mat"), made_up())
+    write_archive(Path("nyud2_data"), ARCHIVED)
+    for number in ARCHIVED:
+        write_png(Path(f"nyud2_sp/img_{number}.png"), np.ones(CROP_SIZE_HW, np.uint16))
+    numbers = {split: sorted(n - FIRST_NUMBER + 1 for n in members) for split, members in split_numbers().items()}
+    trainval = sorted((*numbers["train"], *numbers["val"]))
+    scipy.io.savemat("splits.mat", {"trainNdxs": trainval, "testNdxs": numbers["test"]})
+
+
+def _make_videos() -> None:
+    """A few videos, and the same as JHMDB and UCF101 are published."""
+    make_jhmdb(Path("jhmdb"), {"wave/a_0": (5, 1), "walk/b_0": (5, 2)})
+    for path in sorted(Path("jhmdb/splits").iterdir()):
+        shutil.copy(path, path.with_name(path.name.replace("split1", "split2")))
+    make_ucf101(Path(), ["Archery/v_Archery_g08_c01.avi"], ["Archery/v_Archery_g01_c01.avi"])
+    shutil.copytree("UCF-101", "videos")
+    _run("prepare", "video", "--videos", "videos", "--out", "data/video", "--modality", "flow", "--workers", "1")
+    _run("prepare", "jhmdb", "--videos", "jhmdb", "--out", "data/jhmdb", "--modality", "flow", "--workers", "1")
+    torch.save(raft_small().state_dict(), "raft-small.pth")  # random, in place of the published one
+
+
 def _make_proposals() -> None:
     """Bottom-up ones for both data sets, and the published file's layout: y first, counted from 1."""
-    for data in ("data/nyud2", "data/rig"):
-        _run("prepare", "proposals", data, "--method", "bottom-up", "--modality", "hha", "--most", "50")
-    ids = PreparedData.open(Path("data/nyud2")).ids("train+val")
+    for data, modality in {"data/nyud2": "hha", "data/rig": "hha", "data/jhmdb": "rgb"}.items():
+        _run("prepare", "proposals", data, "--method", "bottom-up", "--modality", modality, "--most", "50")
+    ids = [*PreparedData.open(Path("data/nyud2")).ids("train+val"), *(f"img_{number}" for number in ARCHIVED)]
     boxes = np.empty((len(ids), 1), dtype=object)
     boxes[:, 0] = [np.array([[1.0, 1.0, 96.0, 128.0], [11.0, 21.0, 40.0, 60.0]]) for _ in ids]
     scipy.io.savemat("nyud2_mcg_boxes.mat", {"bboxes": boxes, "imnames": np.array(ids, dtype=object)[:, None]})
 
 
 def _make_runs() -> None:
-    """A student, detectors on colour and HHA, a proposal network, and an evaluation."""
+    """Students, detectors on colour, HHA and flow, a proposal network, and an evaluation."""
     hha = "--data", "data/rig", "--modality", "hha", *SHORT
     squeezenet = "--backbone", "squeezenet1_1", "--size", "96"
     teacher = "--teacher", "squeezenet1_1", "--teacher-weights", "random", "--student", "squeezenet1_1"
-    _run("distill", *hha, *teacher, "--run-name", "NAME", "--transfer", "features.3:features.3")
+    for name in ("rgb", "flow"):  # before the others: theirs are the latest
+        _run("finetune", "--data", "data/jhmdb", "--modality", name, *SHORT, *squeezenet, "--run-name", f"jhmdb-{name}")
+    flow = "--data", "data/jhmdb", "--modality", "flow", *SHORT
+    _run("distill", *flow, *teacher, "--run-name", "jhmdb-flow", "--size", "96")
     _run("finetune", "--data", "data/rig", "--modality", "rgb", *SHORT, *squeezenet, "--run-name", "RGB_RUN")
+    from_rgb = "--teacher-run", "runs/finetune/RGB_RUN", "--transfer", "auto", "--student", "squeezenet1_1"
+    _run("distill", *hha, *from_rgb, "--size", "96", "--run-name", "FROM_RGB")
+    _run("zero-shot", "--detector", "runs/finetune/RGB_RUN", "--student", "runs/distill/FROM_RGB", "--join-only")
+    _run("distill", *hha, *teacher, "--run-name", "NAME", "--transfer", "features.3:features.3")
     for name in ("NAME", "HHA_RUN", "RUN_A", "RUN_B"):
         _run("finetune", *hha, *squeezenet, "--run-name", name)
     for name, kind in (("NAME", "hha"), ("HHA_RUN", "hha"), ("RGB_RUN", "rgb")):

@@ -15,6 +15,7 @@ import pytest
 import torch
 import torchvision
 import yaml
+from caffe_files import write_caffemodel
 from safetensors.torch import load_file
 from tiny_detectors import (
     CUT_SHORT,
@@ -201,6 +202,16 @@ def test_file_of_imagenet_weights_fills_the_trunk(data: PreparedData, tmp_path: 
         for name, tensor in plain.state_dict().items():
             assert name not in begun or torch.equal(begun[name], tensor)
         assert begun["features.0.weight"].shape == (64, 3, 3, 3)
+
+
+def test_caffes_weights_are_fed_as_caffe_fed_them_whatever_the_modality(data: PreparedData, tmp_path: Path) -> None:
+    conv1 = np.full((96, 3, 11, 11), 0.01, np.float32), np.zeros(96, np.float32)
+    path = write_caffemodel(tmp_path / "net.caffemodel", {"da_conv1": conv1}, "layers")
+    changes = {"backbone": "caffenet", "layer": "pool1", "init": str(path)}
+    plan = build(settings(data, **changes))
+    assert plan.starts[0].backbone.input.order == "bgr"
+    measured = build(settings(data, **changes, input="measured"))
+    assert measured.starts[0].backbone.input.order == "rgb"
 
 
 def test_students_file_can_be_begun_with_like_its_run(data: PreparedData, transferred: Path) -> None:

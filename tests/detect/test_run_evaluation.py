@@ -210,13 +210,23 @@ def test_modality_that_is_encoded_otherwise_is_refused(
     assert f"{key} {before}, not {value}" in said
 
 
-def test_class_that_the_data_set_does_not_know_is_named(
+def test_class_that_the_data_set_does_not_know_is_named_and_left_out(
     data: PreparedData, runs: dict[str, RunFolder], tmp_path: Path
 ) -> None:
-    stranger = with_card(runs["disparity"], tmp_path, classes=["near", "far", "sofa"])
+    stranger = with_card(runs["disparity"], tmp_path, classes=["near", "sofa", "never"])
+    plain, other = (evaluated([run], data, tmp_path) for run in (runs["disparity"], stranger))
+    assert any("also knows sofa" in note for note in other.notes)
+    assert any("does not know far" in note for note in other.notes)
+    assert set(other.scores.ap) == {"near", "never"}
+    assert other.scores.mAP == other.scores.ap["near"] == plain.scores.ap["near"]
+
+
+def test_class_lists_with_nothing_in_common_are_refused(
+    data: PreparedData, runs: dict[str, RunFolder], tmp_path: Path
+) -> None:
+    stranger = with_card(runs["disparity"], tmp_path, classes=["lamp", "sofa", "desk"])
     said = refused(SettingsError, [stranger], data, tmp_path)
-    assert "knows sofa" in said
-    assert str(data.root) in said
+    assert "no class in common: lamp, sofa, desk against near, far, never" in said
 
 
 def test_classes_are_matched_by_name_not_by_number(

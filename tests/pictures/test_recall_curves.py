@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodal_cli.data.images import read_rgb
-from xmodal_cli.detect.propose import SplitRecall
+from xmodal_cli.detect.proposal_report import SplitRecall
 from xmodal_cli.metrics.recall import measure_grid, measure_recall
 from xmodal_cli.pictures.axes import BOTTOM, PANEL_HEIGHT, PANEL_WIDTH, RIGHT, TOP
 from xmodal_cli.pictures.canvas import BLUE, ORANGE

@@ -9,9 +9,9 @@ import pytest
 import torch
 from network_kinds import KINDS, ODD_HW
 
+from xmodal_cli.models.align import Alignment
 from xmodal_cli.models.backbones import Backbone, build
 from xmodal_cli.models.layers import Tapped, default_layer, grid
-from xmodal_cli.transfer.align import Alignment
 from xmodal_cli.transfer.normalise import FeatureSums
 from xmodal_cli.transfer.points import TransferPoint
 from xmodal_cli.transfer.task import AdaptedStudent, TransferTask, new_adapter

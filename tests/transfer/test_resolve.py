@@ -24,7 +24,11 @@ def resolved(data: PreparedData, **changes: Any) -> DistillSettings:
 def test_every_auto_becomes_a_value(tiny_data: PreparedData) -> None:
     found = resolve(DistillSettings(str(tiny_data.root), modality="disparity"), tiny_data)[0].to_dict()
     left = {name: value for name, value in found.items() if value in (None, "auto")}
-    assert left == {"teacher_run": None, "proposals": None}  # a network by name teaches, on whole images
+    assert left == {
+        "teacher_run": None,
+        "teacher_detector": None,
+        "proposals": None,
+    }
 
 
 def test_resolving_twice_changes_nothing(tiny_data: PreparedData) -> None:

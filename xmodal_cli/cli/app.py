@@ -28,6 +28,7 @@ xmodal carries supervision from images with labels (RGB) to paired images withou
 
   1  xmodal prepare folder --rgb DIR --target DIR --modality disparity --depth-unit 0.001 --out DATA
                                             pairs of images -> a prepared data set
+                                            (prepare video, jhmdb, ucf101: frames of videos)
   2  xmodal prepare check DATA              look at it before you train on it
   3  xmodal distill --data DATA --teacher vgg16 --student alexnet --modality disparity
                                             teach a student to see the new modality, without labels
@@ -162,15 +163,19 @@ COMMANDS = (
     "download",
     "datasets",
     "prepare",
+    "prepare_coco",
     "prepare_merge",
     "prepare_nyud2_raw",
     "rooms",
+    "prepare_nyud2",
+    "videos",
     "proposals",
     "layers",
     "models",
     "distill",
     "finetune",
     "evaluate",
+    "zero_shot",
     "predict",
     "reproduce",
     "visualize",

@@ -51,7 +51,7 @@ def demo_command(
 def _show(found: Demo) -> None:
     """The table, and what it is worth."""
     rows = [
-        [row.title, f"{row.mean:.1f}", " ".join(f"{value:.1f}" for value in row.mAP.values()), row.paper]
+        [row.title, f"{row.mean:.1f}", " ".join(f"{value:.1f}" for value in row.mAP.values()), row.paper or ""]
         for row in found.rows
     ]
     title = "mAP at IoU 0.5 in percent; the paper's column is NYU Depth v2 with AlexNet"

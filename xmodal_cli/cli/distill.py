@@ -42,6 +42,7 @@ xmodal distill --teacher vgg16 --student alexnet --modality hha --data data/nyud
 xmodal distill --teacher vit_small_patch14_dinov2 --student resnet18 --modality thermal --data DATA
 xmodal distill --teacher squeezenet1_1 --teacher-weights FILE.pth --student squeezenet1_1 --transfer features.12
 xmodal distill --teacher-run runs/finetune/RGB_RUN --student squeezenet1_1 --modality hha
+xmodal distill --teacher-detector fasterrcnn_resnet50_fpn --student torchvision/resnet50 --modality hha
 xmodal distill --student caffenet --transfer conv3:conv3 --transfer fc7:fc7=0.5 --regions proposals
 xmodal distill --resume runs/distill/NAME
 Then: xmodal evaluate --probe
@@ -56,10 +57,15 @@ def distill_command(
     data: DataOption = None,
     teacher: Annotated[str | None, option("Teacher network; `xmodal models`. [default: vgg16]", NETWORKS)] = None,
     teacher_weights: Annotated[
-        str | None, option("imagenet, random, or a .pth or .safetensors file. [default: imagenet]", NETWORKS)
+        str | None,
+        option("imagenet, random, or a .pth, .safetensors or .caffemodel file. [default: imagenet]", NETWORKS),
     ] = None,
     teacher_run: Annotated[
         Path | None, option("A finished finetune or distill run that teaches, with its weights and input.", NETWORKS)
+    ] = None,
+    teacher_detector: Annotated[
+        str | None,
+        option("A torchvision detector whose body teaches, at every layer that it reads; weights: coco.", NETWORKS),
     ] = None,
     student: Annotated[str | None, option("Student network. [default: alexnet]", NETWORKS)] = None,
     init: Annotated[
@@ -89,7 +95,19 @@ def distill_command(
     ] = None,
     transfer: Annotated[
         list[str] | None,
-        option("TEACHER_LAYER:STUDENT_LAYER=WEIGHT, repeatable. [default: pool5 or the last map]", LOSS),
+        option(
+            "TEACHER_LAYER:STUDENT_LAYER=WEIGHT, repeatable; auto: all that a detector reads. "
+            "[default: pool5 or the last map]",
+            LOSS,
+        ),
+    ] = None,
+    adapter: Annotated[
+        bool | None,
+        option(
+            "Learn a 1x1 convolution between student and loss, or teach the student itself. [default: adapter]",
+            LOSS,
+            "--adapter/--no-adapter",
+        ),
     ] = None,
     regions: Annotated[
         str | None,

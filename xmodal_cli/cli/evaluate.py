@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from xmodal_cli.runs.folder import RunFolder
 
 DEFAULT_MODALITY = "hha"
+DETECTORS = (
+    "finetune",
+    "zero-shot",
+)  # as in `detect.branches`, which is heavy to import
 
 EXAMPLES = """
 xmodal evaluate runs/finetune/latest --data data/nyud2 --split val
@@ -129,11 +133,11 @@ def evaluate_command(
         _refuse(of_detectors, "is for detectors")
     found = [open_run(path) for path in run or ()]
     if not found and init is None:
-        found = [latest(runs, ("distill",) if probe else ("distill", "finetune"))]
+        found = [latest(runs, ("distill",) if probe else ("distill", *DETECTORS))]
     if init is None:
         _refuse(of_baselines, "belongs to a baseline: add --init random or imagenet")
     kinds = {each.command for each in found}
-    if kinds == {"finetune"} and not probe:
+    if kinds and kinds <= set(DETECTORS) and not probe:
         _refuse(of_probes, "is for the probe of a distill run")
         chosen = given_anew(data) or found[0].recorded_data()
         _report_detections(

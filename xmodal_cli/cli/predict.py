@@ -48,23 +48,32 @@ def predict_command(
 ) -> None:
     """Detect objects in images with a trained detector; write what is found as JSON and draw it."""
     from xmodal_cli import files
-    from xmodal_cli.detect.branches import load_trained
-    from xmodal_cli.detect.prediction import predict_images
+    from xmodal_cli.detect.branches import DETECTORS, is_vision, load_trained
+    from xmodal_cli.detect.prediction import predict_images, predict_vision
+    from xmodal_cli.detect.vision_join import load_vision
     from xmodal_cli.pictures.detections import write_detections_picture
     from xmodal_cli.runs.folder import open_run
 
-    opened = open_run(run, "finetune")
+    opened = open_run(run, DETECTORS)
     where = folder or runs / "predict" / opened.path.name
-    found = predict_images(
-        load_trained(opened),
-        image,
-        modality=modality,
-        partners=_partners(with_),
-        proposals=proposals,
-        least_score=least_score,
-        device=device,
-        precision=precision,
-    )
+    if is_vision(opened):
+        if with_ or proposals:
+            raise SettingsError(
+                f"{opened.path} is a detector of torchvision, which looks at one image and makes its own proposals.",
+                "Leave --with and --proposals out.",
+            )
+        found = predict_vision(load_vision(opened), image, modality=modality, least_score=least_score, device=device)
+    else:
+        found = predict_images(
+            load_trained(opened),
+            image,
+            modality=modality,
+            partners=_partners(with_),
+            proposals=proposals,
+            least_score=least_score,
+            device=device,
+            precision=precision,
+        )
     results: list[dict[str, Any]] = []
     rows: list[list[object]] = []
     for prediction in found:

@@ -147,8 +147,17 @@ def check_command(
     _show_check(report, drawn)
     if not report.ok:
         raise typer.Exit(BAD_DATA)
-    target = next((name for name in prepared.modalities if name != "rgb"), "MODALITY")
-    out.next_step(f"xmodal distill --data {data} --modality {target}")
+    target = next((name for name in prepared.modalities if name != "rgb"), None)
+    out.next_step(_next_step(data, target, labelled=bool(prepared.classes)))
+
+
+def _next_step(data: Path, target: str | None, *, labelled: bool) -> str:
+    """What a checked data set is good for: a transfer if it has a second modality, else a detector on colour."""
+    if target is not None:
+        return f"xmodal distill --data {data} --modality {target}"
+    if labelled:
+        return f"xmodal finetune --data {data} --modality rgb"
+    return f"xmodal prepare folder --target DIR --modality NAME --out {data}"
 
 
 def _prepare(settings: FolderSettings) -> FolderReport:

@@ -18,7 +18,8 @@ from xmodal_cli.errors import Interrupted
 
 if TYPE_CHECKING:
     from xmodal_cli.data.prepared import PreparedData
-    from xmodal_cli.detect.propose import ProposalReport, ProposalSettings
+    from xmodal_cli.detect.proposal_report import ProposalReport
+    from xmodal_cli.detect.propose import ProposalSettings
 
 EXAMPLES = """
 xmodal prepare proposals data/nyud2 --method bottom-up
@@ -26,6 +27,7 @@ xmodal prepare proposals data/nyud2 --method bottom-up --modality rgb --name bot
 xmodal prepare proposals data/nyud2 --method nyud2_mcg_boxes.mat --name mcg
 xmodal prepare proposals data/nyud2 --method rpn --init imagenet
 xmodal prepare proposals data/nyud2 --method grid
+xmodal prepare proposals data/jhmdb --modality rgb --modality flow --motion-saliency
 Then: xmodal finetune --data data/nyud2 --modality hha
 """
 MAKE, WORK, NETWORK, IMPORT = "What to make", "Work", "RPN", "Files made elsewhere"
@@ -44,6 +46,10 @@ def proposals_command(
         option("What the generator looks at; repeatable. [default: all there are; rpn: rgb]", MAKE),
     ] = None,
     most: Annotated[int | None, option("Boxes per image. [default: 2000; all of a file]", MAKE)] = None,
+    motion_saliency: Annotated[
+        bool,
+        option("Keep only boxes that hold 30 % of the motion that the modality flow shows.", MAKE, "--motion-saliency"),
+    ] = False,
     split: Annotated[str | None, option("Images to make them for: train, train+val, ... [default: all]", MAKE)] = None,
     backbone: Annotated[
         str | None, option("Network; `xmodal models` lists them. [default: squeezenet1_1]", NETWORK)
@@ -114,6 +120,7 @@ def proposals_command(
         order=order,
         origin=origin,
         ends=ends,
+        motion_saliency=motion_saliency,
         rpn={option: value for option, value in network.items() if value is not None},
         runs=runs,
         run=resume,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from xmodal_cli.cli.app import prepare_app
 from xmodal_cli.cli.command import command
-from xmodal_cli.cli.options import option, worker_count
+from xmodal_cli.cli.options import ShardOption, option, worker_count
 from xmodal_cli.cli.output import out, table
 from xmodal_cli.cli.progress import counting, finished_files_kept
 from xmodal_cli.errors import SettingsError
@@ -56,11 +56,13 @@ def rooms_command(
     overwrite: Annotated[
         bool, option("Make rooms anew that are there with other settings.", WORK, "--overwrite")
     ] = False,
+    shard: ShardOption = None,
     workers: Annotated[str, option("Processes: a number, or auto. [default: auto]", WORK)] = "auto",
     dry_run: Annotated[bool, option("Render a few, estimate time and size, write nothing.", WORK, "--dry-run")] = False,
 ) -> None:
     """Make a data set of made-up rooms: colour, depth, heat, motion, boxes and masks; run again, it goes on."""
     from xmodal_cli.datasets.rooms.settings import RoomsSettings
+    from xmodal_cli.datasets.shards import Shard
 
     splits = _splits(split or ())
     if scenes is None and not splits:
@@ -75,6 +77,7 @@ def rooms_command(
         val_fraction=val_fraction,
         modalities=tuple(dict.fromkeys(modalities or ())),
         overwrite=overwrite,
+        shard=Shard.parse(shard),
         workers=worker_count(workers),
         dry_run=dry_run,
         name=name,

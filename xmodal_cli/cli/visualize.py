@@ -32,7 +32,8 @@ LayerOption = Annotated[
     str | None,
     typer.Option("--layer", help="Layer, or transfer point TEACHER:STUDENT. \\[default: the last]", show_default=False),
 ]
-BOTH = ("distill", "finetune")
+BOTH, DETECTORS = ("distill", "finetune"), ("finetune", "zero-shot")
+NETWORKS = ("distill", *DETECTORS)  # commands whose runs leave a network
 
 
 @command(
@@ -46,7 +47,7 @@ def filters_command(run: RunArgument = None, out_: OutOption = None, runs: RunsO
     from xmodal_cli.cli.progress import TrainingScreen
     from xmodal_cli.pictures.filters import channel_summary, compare_filters, draw_filters
 
-    opened = _one(run, runs, BOTH)
+    opened = _one(run, runs, NETWORKS)
     with TrainingScreen() as screen:
         compared = compare_filters(opened, screen.downloading)
     path = _kept(opened, "filters.png", out_, draw_filters(compared))
@@ -96,7 +97,7 @@ def patches_command(
     from xmodal_cli.cli.progress import counting
     from xmodal_cli.pictures.patches import choose_units, draw_patches, patch_table, respond
 
-    opened, named = _one(run, runs, BOTH), _numbers(units)
+    opened, named = _one(run, runs, NETWORKS), _numbers(units)
     view = _view(opened, data, layer, split, device)
     with counting("pairs") as watch:
         responses = respond(view, watch)
@@ -185,7 +186,7 @@ def detections_command(
     else:
         from xmodal_cli.cli.progress import counting
 
-        opened = _several(run, runs, ("finetune", "segmentation"))
+        opened = _several(run, runs, (*DETECTORS, "segmentation"))
         prepared = PreparedData.open(given_anew(data) or opened[0].recorded_data())
         with counting("images") as watch:
             scenes = scenes_of_runs(opened, prepared, split, wanted, count, least_score, most, device, watch)

@@ -17,7 +17,7 @@ from typing import Any
 from xmodal_cli import __version__, files
 from xmodal_cli.data.annotations import ANNOTATION_FOLDER, CocoFile, merge_classes, write_coco
 from xmodal_cli.data.manifest import ManifestRow, write_manifest
-from xmodal_cli.data.prepared import DESCRIPTION, FORMAT, RGB, ModalityInfo
+from xmodal_cli.data.prepared import DESCRIPTION, FORMAT, RGB, ModalityInfo, PreparedData
 from xmodal_cli.data.splits import SCENE_FILE, SPLIT_FOLDER, write_scenes, write_split
 from xmodal_cli.errors import SettingsError
 from xmodal_cli.modalities import MODALITIES
@@ -140,6 +140,40 @@ def work_lines(size_bytes: int, seconds: float, workers: int, *, estimated: bool
     return [("size", f"{size_bytes / 1e6:.1f} MB{estimate}"), ("time", f"{seconds:.1f} s with {processes}{estimate}")]
 
 
+def open_existing(out: Path) -> PreparedData | None:
+    """The data set that is to be added to, None where a new one begins.
+
+    Raises:
+        SettingsError: the folder holds something else.
+    """
+    if (out / DESCRIPTION).exists():
+        return PreparedData.open(out)
+    if out.exists() and not out.is_dir():
+        raise SettingsError(f"'{out}' is a file; a data set is a folder.", "Name another folder with --out.")
+    if out.is_dir() and {path.name for path in out.iterdir()} - {LOCK} and not (out / STATE).exists():
+        raise SettingsError(
+            f"'{out}' is not empty and no prepared data set.", "Name a new or an empty folder with --out."
+        )
+    return None
+
+
+def check_unchanged(name: str, now: Mapping[str, Any], before: Mapping[str, Any] | None, overwrite: bool) -> None:
+    """Refuse to mix two settings in one modality.
+
+    Raises:
+        SettingsError: the modality was made, or begun, with other settings; the difference is shown.
+    """
+    if before is None or overwrite:
+        return
+    different = [key for key in now.keys() | before.keys() if now.get(key) != before.get(key)]
+    if different:
+        shown = "; ".join(f"{key} was {before.get(key)}, now {now.get(key)}" for key in sorted(different))
+        raise SettingsError(
+            f"This data set's {name} was made with other settings: {shown}.",
+            "Pass --overwrite to make it again, or prepare into another folder with --out.",
+        )
+
+
 def read_state(root: Path) -> dict[str, Any]:
     """Settings by modality of work that began here and did not end; empty where there is none."""
     try:
@@ -178,12 +212,15 @@ def exclusive(root: Path) -> Iterator[None]:
 
 
 def _write_labels(contents: Contents, labels: Labels) -> list[str]:
-    """Write one COCO file a split; the classes in order of their category ids."""
+    """Write a COCO file for each split that has labelled images; the classes in order of their category ids."""
     names = {row.id: Path(row.file).relative_to(RGB).as_posix() for row in contents.rows if row.modality == RGB}
+    written = set()
     for split, coco in labels.files.items():
         kept = {name: image for name, image in labels.image_ids[split].items() if name in names}
-        write_coco(contents.root, split, coco, kept, names)
-    _remove_others(contents.root / ANNOTATION_FOLDER, {f"{split}.json" for split in labels.files})
+        if kept:
+            write_coco(contents.root, split, coco, kept, names)
+            written.add(f"{split}.json")
+    _remove_others(contents.root / ANNOTATION_FOLDER, written)
     return list(merge_classes(labels.files.values()).values())
 
 

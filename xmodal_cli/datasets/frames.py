@@ -147,7 +147,8 @@ def prepare_pair(recipe: Recipe, pair: Pair) -> FrameResult:
         rgb_bytes = images.read_bytes(pair.rgb)
         size_hw = images.decode_rgb(rgb_bytes, pair.rgb).shape[:2]
         target = read_target(recipe, pair, (size_hw[0], size_hw[1]))
-        rows = [_add_rgb(recipe, pair, rgb_bytes, (size_hw[0], size_hw[1]))]
+        hw = (size_hw[0], size_hw[1])
+        rows = [add_rgb(recipe.root, pair.id, pair.rgb, rgb_bytes, hw, recipe.link, recipe.overwrite)]
         rows += [_add_modality(recipe, pair, name, target.frame) for name in recipe.modalities]
     except (DataError, SettingsError) as error:
         return FrameResult(pair.id, error=error.message, hint=error.hint)
@@ -243,6 +244,38 @@ def link_file(source: Path, destination: Path, how: Link) -> None:
     temporary.replace(destination)
 
 
+def add_rgb(
+    root: Path, identifier: str, source: Path, content: bytes, size_hw: tuple[int, int], link: Link, overwrite: bool
+) -> ManifestRow:
+    """Link a colour image into the data set, unless the same bytes lie there.
+
+    Args:
+        root: the data set.
+        identifier: the image's ID.
+        source: the file.
+        content: its bytes.
+        size_hw: its size in pixels.
+        link: how it gets in.
+        overwrite: whether a file there that differs is replaced.
+
+    Raises:
+        DataError: another file of that ID lies there and may not be replaced.
+    """
+    file = f"{RGB}/{identifier}{source.suffix}"
+    destination = root / file
+    digest = hashlib.sha256(content).hexdigest()
+    if not destination.exists():
+        link_file(source, destination, link)
+    elif not destination.samefile(source) and files.sha256(destination) != digest:
+        if not overwrite:
+            raise DataError(
+                f"'{destination}' differs from '{source}'.",
+                "Pass --overwrite to replace it, or prepare into another folder with --out.",
+            )
+        link_file(source, destination, link)
+    return ManifestRow(identifier, RGB, file, size_hw[0], size_hw[1], len(content), digest)
+
+
 def _depth(recipe: Recipe, pair: Pair, raw: NDArray[Any]) -> Target:
     """Depth in metres, holes filled and, if wanted, smoothed."""
     from xmodal_cli.modalities import depth
@@ -309,23 +342,6 @@ def _unseen(pair: Pair, shape: tuple[int, ...]) -> NDArray[np.bool_]:
 
 def _colour(pair: Pair) -> NDArray[Any]:
     return images.read_rgb(pair.target)
-
-
-def _add_rgb(recipe: Recipe, pair: Pair, content: bytes, size_hw: tuple[int, int]) -> ManifestRow:
-    """Link the colour image into the data set, unless the same bytes lie there."""
-    file = f"{RGB}/{pair.id}{pair.rgb.suffix}"
-    destination = recipe.root / file
-    digest = hashlib.sha256(content).hexdigest()
-    if not destination.exists():
-        link_file(pair.rgb, destination, recipe.link)
-    elif not destination.samefile(pair.rgb) and files.sha256(destination) != digest:
-        if not recipe.overwrite:
-            raise DataError(
-                f"'{destination}' differs from '{pair.rgb}'.",
-                "Pass --overwrite to replace it, or prepare into another folder with --out.",
-            )
-        link_file(pair.rgb, destination, recipe.link)
-    return ManifestRow(pair.id, RGB, file, size_hw[0], size_hw[1], len(content), digest)
 
 
 def _add_modality(recipe: Recipe, pair: Pair, name: str, frame: Frame) -> ManifestRow:

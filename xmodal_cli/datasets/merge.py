@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,12 +16,21 @@ from pathlib import Path
 from typing import Any
 
 from xmodal_cli import files
-from xmodal_cli.data.annotations import CocoFile, match_coco, read_coco
+from xmodal_cli.data.annotations import ANNOTATION_FOLDER, CocoFile, match_coco, read_coco
 from xmodal_cli.data.manifest import FILE_NAME as MANIFEST
-from xmodal_cli.data.prepared import RGB, ModalityInfo, PreparedData
-from xmodal_cli.data.splits import SCENE_FILE, TRAIN, check_scenes
-from xmodal_cli.datasets.assembly import Contents, Labels, exclusive, read_state, rgb_info, write_dataset, write_state
-from xmodal_cli.datasets.folder.settings import open_existing
+from xmodal_cli.data.prepared import DESCRIPTION, RGB, ModalityInfo, PreparedData
+from xmodal_cli.data.splits import SCENE_FILE, SPLIT_FOLDER, TRAIN, check_scenes
+from xmodal_cli.datasets.assembly import (
+    LOCK,
+    Contents,
+    Labels,
+    exclusive,
+    open_existing,
+    read_state,
+    rgb_info,
+    write_dataset,
+    write_state,
+)
 from xmodal_cli.datasets.frames import Link, link_file
 from xmodal_cli.datasets.shards import SHARD
 from xmodal_cli.errors import DataError, SettingsError
@@ -28,6 +38,8 @@ from xmodal_cli.errors import DataError, SettingsError
 Progress = Callable[[int, int], None]
 
 MERGE = "merge"  # what the state file of an unfinished merge calls it
+AGAIN = "Prepare the parts again, with the same options."
+JOINED_FOLDERS = (SPLIT_FOLDER, ANNOTATION_FOLDER)
 FIGURES = ("pixels", "filled_pixels", "pairs")  # of a modality, summed over the parts
 
 
@@ -91,6 +103,7 @@ def merge(
     start = time.perf_counter()
     opened = in_order([PreparedData.open(part) for part in parts])
     contents = join(opened, out, name or out.resolve().name)
+    others = _other_files(opened)
     old = open_existing(out)
     if old is not None and dict(old.rows) != {(row.modality, row.id): row for row in contents.rows}:
         raise SettingsError(f"'{out}' is a data set of other content.", "Name a new or an empty folder with --out.")
@@ -100,6 +113,8 @@ def merge(
             raise SettingsError(f"In '{out}' something else has begun.", "Name a new folder with --out.")
         write_state(out, {MERGE: dict(opened[0].provenance[SHARD])})
         written = _link_all(opened, out, link, progress)
+        for file, source in others.items():
+            link_file(source, out / file, link)
         for table, text in _tables(opened).items():
             files.write_text(out / table, text)
         write_dataset(contents)
@@ -160,12 +175,14 @@ def join(parts: Sequence[PreparedData], out: Path, name: str) -> Contents:
     """
     rows = [row for part in parts for row in part.rows.values()]
     if len({(row.modality, row.id) for row in rows}) < len(rows):
-        raise DataError("An image is in two parts.", "Prepare the parts again, with the same options.")
-    names = sorted({split for part in parts for split in part.splits}, key=lambda split: (split != TRAIN, split))
+        raise DataError("An image is in two parts.", AGAIN)
+    order = list(parts[0].provenance[SHARD].get("splits", ()))  # where it is another than that of the names
+    there = {split for part in parts for split in part.splits}
+    names = sorted(there, key=lambda split: (order.index(split) if split in order else -1, split != TRAIN, split))
     splits = {split: sorted(i for part in parts if split in part.splits for i in part.ids(split)) for split in names}
     scenes = {identifier: scene for part in parts for identifier, scene in part.scenes.items()}
     if shared := check_scenes(splits, scenes):
-        raise DataError(shared[0], "Prepare the parts again, with the same options.")
+        raise DataError(shared[0], AGAIN)
     infos = {key: info for key, info in parts[0].modalities.items() if key != RGB}
     return Contents(
         root=out,
@@ -195,10 +212,28 @@ def _labels(parts: Sequence[PreparedData], splits: Iterable[str]) -> Labels | No
             own = match_coco(coco, paths)[0] if coco.images else {}
             ids[split] = ids.get(split, {}) | own
             other = joined.get(split, replace(coco, images={}, objects={}))
+            if twice := sorted(map(str, other.images.keys() & coco.images.keys())):
+                raise DataError(f"'{path}' and another part have images of the same id: {', '.join(twice[:3])}.", AGAIN)
             joined[split] = replace(
                 other, images={**other.images, **coco.images}, objects={**other.objects, **coco.objects}
             )
+    if any(part.provenance[SHARD].get("counted") for part in parts):
+        joined = _counted(joined)
+    for coco in joined.values():
+        numbers = [entry["id"] for entries in coco.objects.values() for entry in entries]
+        if len(set(numbers)) < len(numbers):
+            raise DataError(f"Objects of '{coco.path}' and of another part have the same id.", AGAIN)
     return Labels(joined, ids) if joined else None
+
+
+def _counted(joined: Mapping[str, CocoFile]) -> dict[str, CocoFile]:
+    """The files with their objects counted from 1 in the order of image ids, over all splits."""
+    objects = {image: entries for coco in joined.values() for image, entries in coco.objects.items()}
+    numbers = itertools.count(1)
+    counted = {image: [{**entry, "id": next(numbers)} for entry in objects[image]] for image in sorted(objects)}
+    return {
+        split: replace(coco, objects={image: counted[image] for image in coco.images}) for split, coco in joined.items()
+    }
 
 
 def _provenance(parts: Sequence[PreparedData]) -> dict[str, Any]:
@@ -245,15 +280,46 @@ def _link_all(parts: Sequence[PreparedData], out: Path, link: Link, progress: Pr
 def _tables(parts: Sequence[PreparedData]) -> dict[str, str]:
     """Other tables of the data set (`frames.csv`, `poses.csv`, ...), joined in order of their first column."""
     joined = {}
-    for path in sorted(parts[0].root.glob("*.csv")):
-        if path.name in (MANIFEST, SCENE_FILE):
-            continue
-        tables = [list(csv.reader(io.StringIO((part.root / path.name).read_text("utf-8")))) for part in parts]
+    for name in _table_names(parts):
+        tables = [list(csv.reader(io.StringIO((part.root / name).read_text("utf-8")))) for part in parts]
         lines = {tuple(row): None for rows in tables for row in rows[1:]}
         text = io.StringIO(newline="")
         csv.writer(text, lineterminator="\n").writerows([tables[0][0], *sorted(lines)])
-        joined[path.name] = text.getvalue()
+        joined[name] = text.getvalue()
     return joined
+
+
+def _table_names(parts: Sequence[PreparedData]) -> list[str]:
+    """Tables beside `dataset.json` that every part has."""
+    names = [{path.name for path in part.root.glob("*.csv")} for part in parts]
+    return sorted(set.intersection(*names) - {MANIFEST, SCENE_FILE})
+
+
+def _other_files(parts: Sequence[PreparedData]) -> dict[str, Path]:
+    """Files of the parts that no rule of this module joins, by name: they are taken over, none is lost in silence.
+
+    Raises:
+        SettingsError: two parts have other files of the same name.
+    """
+    found: dict[str, Path] = {}
+    clash = set()
+    own = {DESCRIPTION, LOCK, MANIFEST, SCENE_FILE, "contact_sheet.png", *_table_names(parts)}
+    for part in parts:
+        joined = {row.file for row in part.rows.values()} | own
+        for path in sorted(part.root.rglob("*")):
+            name = path.relative_to(part.root).as_posix()
+            left_by_a_killed_process = path.name.startswith(".") and path.name.endswith(".part")
+            if path.is_dir() or left_by_a_killed_process or name in joined or name.split("/")[0] in JOINED_FOLDERS:
+                continue
+            if name in found and files.sha256(found[name]) != files.sha256(path):
+                clash.add(name)
+            found.setdefault(name, path)
+    if clash:
+        raise SettingsError(
+            f"{len(clash)} files differ from part to part and cannot be joined: {', '.join(sorted(clash)[:3])}.",
+            "Move them out of the parts. Proposals are made after the merge: xmodal prepare proposals DATA",
+        )
+    return found
 
 
 def _differences(one: PreparedData, other: PreparedData) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import xmodal_cli
 from xmodal_cli.detect.samples import ImageSize
+from xmodal_cli.errors import SettingsError
 from xmodal_cli.models.backbones import Backbone
 from xmodal_cli.models.detector import Detector, fold_statistics
 from xmodal_cli.models.detector_files import read_detector
@@ -21,6 +22,9 @@ from xmodal_cli.models.weights import save_file
 from xmodal_cli.runs.folder import RunFolder
 
 COMMAND = "finetune"
+ZERO_SHOT = "zero-shot"
+DETECTORS = (COMMAND, ZERO_SHOT)  # commands whose runs are detectors
+VISION = "torchvision"  # the kind of a run whose detector is one of torchvision's
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,7 @@ def load_trained(run: RunFolder) -> Trained:
     Raises:
         DataError: the run is not finished, or its files do not belong together.
     """
-    card = run.card()
+    card = _card(run)
     classes = tuple(card["classes"])
     branches = tuple(_load_branch(run, described, card, len(classes)) for described in card["branches"])
     return Trained(run, branches, classes, Cutoffs(**card["cutoffs"]), card["proposals"], card)
@@ -157,10 +161,25 @@ def load_backbone(run: RunFolder, seed: int = 0) -> tuple[Backbone, dict[str, An
         run: its folder.
         seed: of layers that the detector did not use.
     """
-    card = run.card()
+    card = _card(run)
     described = card["branches"][0]
     _, backbone = read_detector(run.path, described, len(card["classes"]), seed)
     return backbone, described
+
+
+def is_vision(run: RunFolder) -> bool:
+    """Whether a detection run is of a torchvision detector."""
+    return run.finished and run.card().get("kind") == VISION
+
+
+def _card(run: RunFolder) -> dict[str, Any]:
+    card = run.card()
+    if card.get("kind") == VISION:
+        raise SettingsError(
+            f"{run.path} is a {card['detector']['name']} of torchvision; wanted is a Fast R-CNN with proposals.",
+            "`xmodal predict` and `xmodal evaluate` take it; else name a run of `xmodal finetune`.",
+        )
+    return card
 
 
 def _load_branch(run: RunFolder, described: Mapping[str, Any], card: Mapping[str, Any], classes: int) -> Branch:

@@ -15,7 +15,7 @@ from xmodal_cli import files
 from xmodal_cli.data.memory import common_size, fits_in_memory
 from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.data.proposals import Proposals, open_proposals, require, stored_methods
-from xmodal_cli.detect.branches import COMMAND as DETECTOR
+from xmodal_cli.detect.branches import DETECTORS, VISION
 from xmodal_cli.detect.hypercolumns import (
     COMMAND,
     Segmenter,
@@ -131,12 +131,16 @@ def open_detector(path: Path) -> RunFolder:
         DataError: it is not finished.
     """
     run = open_run(path)
-    if run.command not in (DETECTOR, COMMAND):
+    if run.command not in (*DETECTORS, COMMAND):
         raise SettingsError(
             f"{run.path} is a run of `xmodal {run.command}`, and masks are learned on a detector.",
             f"Train a detector first: xmodal finetune --init {run.path}; then give --init its run.",
         )
-    run.card()
+    if run.card().get("kind") == VISION:
+        raise SettingsError(
+            f"The detector of {run.path} is one of torchvision's, which cuts no regions from proposals.",
+            "Learn masks on a run of `xmodal finetune`; Mask R-CNN gives masks of its own.",
+        )
     return run
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.detect.detection_files import read_detections, read_segmentations, write_detections
 from xmodal_cli.detect.hypercolumns import Segmenter, load_segmenter
 from xmodal_cli.detect.mask_samples import check_masks
-from xmodal_cli.detect.run_evaluation import Together, detect_together
+from xmodal_cli.detect.run_evaluation import Together, at_size, detect_together
 from xmodal_cli.detect.scoring import COMMAND, DETECTIONS, RESULTS, evaluation_folder, labelled_images, objects_of
 from xmodal_cli.detect.superpixels import FOLDER, THRESHOLD, on_pixels, on_superpixels, superpixels_of
 from xmodal_cli.errors import DataError, SettingsError
@@ -162,8 +162,11 @@ def detect_masks(
     if least_score is not None:
         found = found[found.scores >= least_score]
     on = resolve_device(device)
-    segmenters = [segmenter.to(on) for segmenter, _ in loaded]
-    own_labels = np.array([loaded[0][1].index(name) if name in loaded[0][1] else -1 for name in data.classes], np.int64)
+    size = detecting.get("size")
+    segmenters = [replace(each, branch=at_size(each.branch, size)).to(on) for each, _ in loaded]
+    known = np.flatnonzero(together.classes.labels >= 0)
+    own_labels = np.zeros(len(data.classes), np.int64)  # the detector's label of each class of the data set
+    own_labels[together.classes.labels[known]] = known
     masks: list[Rle | None] = [None] * len(found)
     for number, name in enumerate(ids):
         mine = np.flatnonzero(found.images == number)

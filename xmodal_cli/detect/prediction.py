@@ -20,6 +20,8 @@ from xmodal_cli.data.proposals import PROPOSAL_FOLDER
 from xmodal_cli.detect.branches import Trained
 from xmodal_cli.detect.predict import detect_one
 from xmodal_cli.detect.propose import propose_for
+from xmodal_cli.detect.vision import look
+from xmodal_cli.detect.vision_join import Vision
 from xmodal_cli.errors import DataError, SettingsError
 from xmodal_cli.metrics.detections import Detections
 from xmodal_cli.runs.device import resolve_device, resolve_precision
@@ -116,6 +118,28 @@ def predict_images(
         yield Prediction(path, seen[first.modality], found[found.scores >= least_score], trained.classes, tuple(notes))
 
 
+def predict_vision(
+    vision: Vision,
+    paths: Sequence[Path],
+    *,
+    modality: str | None = None,
+    least_score: float = 0.0,
+    device: str = "auto",
+) -> Iterator[Prediction]:
+    """Detect in images with a torchvision detector, which needs no proposals; arguments as in `predict_images`."""
+    if modality not in (None, vision.modality):
+        raise SettingsError(
+            f"The detector sees {vision.modality}, not {modality}.", f"Give it {vision.modality} images."
+        )
+    on = resolve_device(device)
+    for path in paths:
+        image = _read(path, vision.modality)
+        _check_image(path, image, vision.modality, vision.encoding or {"channels": 3, "dtype": "uint8", "encoding": ""})
+        found = look(vision, image, on)
+        found = found[np.argsort(-found.scores, kind="stable")]
+        yield Prediction(path, image, found[found.scores >= least_score], vision.classes)
+
+
 def _scene(path: Path, modality: str, partners: Mapping[str, Path]) -> dict[str, NDArray[Any]]:
     """The image and its partners, by modality, `(H, W, C)` each."""
     seen = {modality: _read(path, modality), **{name: _read(file, name) for name, file in partners.items()}}
@@ -174,13 +198,17 @@ def _check(trained: Trained, seen: Mapping[str, NDArray[Any]], path: Path) -> No
                 f"The detector also sees {branch.modality}, and there is no such image for {path}.",
                 f"Give it: --with {branch.modality}=FILE",
             )
-        encoding = branch.encoding
-        if image.shape[2] != encoding["channels"] or str(image.dtype) != encoding["dtype"]:
-            raise DataError(
-                f"'{path}' holds {images.describe(image)}; the detector learned from {branch.modality} images of "
-                f"{encoding['channels']} x {encoding['dtype']} ({encoding['encoding']}).",
-                f"Encode it first: xmodal prepare folder --target DIR --modality {branch.modality} ...",
-            )
+        _check_image(path, image, branch.modality, branch.encoding)
+
+
+def _check_image(path: Path, image: NDArray[Any], modality: str, encoding: Mapping[str, Any]) -> None:
+    """An image has the form that a detector learned from."""
+    if image.shape[2] != encoding["channels"] or str(image.dtype) != encoding["dtype"]:
+        raise DataError(
+            f"'{path}' holds {images.describe(image)}; the detector learned from {modality} images of "
+            f"{encoding['channels']} x {encoding['dtype']} ({encoding['encoding']}).",
+            f"Encode it first: xmodal prepare folder --target DIR --modality {modality} ...",
+        )
 
 
 def _proposals(
@@ -203,5 +231,7 @@ def _proposals(
     if absent and description["method"] == MADE_ANEW[0]:
         notes.append(f"The run's proposals were made from {', '.join(wanted)}; here from {', '.join(seen)} alone.")
         settings["modalities"] = list(seen)
+    if settings.get("motion", RGB) not in (*seen, RGB):
+        notes.append(f"The run's proposals were chosen by motion; here there is no {settings.pop('motion')} image.")
     kept = Path(trained.card["data"]["path"]) / PROPOSAL_FOLDER / str(trained.proposals["method"])
     return propose_for({**description, "settings": settings}, seen, kept if kept.is_dir() else None), notes

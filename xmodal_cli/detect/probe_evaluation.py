@@ -163,7 +163,7 @@ def _network(subject: RunFolder | Baseline, data: PreparedData, train_split: str
     info = data.modality(subject.modality)
     weights: str | Path = subject.weights or subject.init if subject.init == "imagenet" else "random"
     backbone = build(str(subject.backbone), weights=weights, in_channels=info.channels, seed=subject.seed)
-    if subject.modality != RGB:
+    if subject.modality != RGB and not backbone.keeps_input:
         mean, std = channel_statistics(data, subject.modality, data.ids(train_split))
         backbone.input = InputSpec(mean=mean, std=std, range=value_range(info))
     layer = subject.layer or default_layer(backbone)

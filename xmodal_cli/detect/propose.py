@@ -22,12 +22,14 @@ from numpy.typing import NDArray
 
 from xmodal_cli import files
 from xmodal_cli.data.prepared import PreparedData
-from xmodal_cli.data.proposals import PROPOSAL_FOLDER, Proposals, check_free, write_proposals
+from xmodal_cli.data.proposals import PROPOSAL_FOLDER, check_free, write_proposals
 from xmodal_cli.data.workers import resolve_workers, run_jobs
 from xmodal_cli.datasets.proposals.files import READERS, Ends, Order, read_proposal_file
 from xmodal_cli.datasets.proposals.importing import fit_to_data, swap_suspicion
+from xmodal_cli.detect import motion
+from xmodal_cli.detect.proposal_report import ProposalReport, measure_splits
 from xmodal_cli.errors import DataError, SettingsError, closest
-from xmodal_cli.metrics.recall import RecallReport, grid_windows, measure_grid, measure_recall
+from xmodal_cli.metrics.recall import grid_windows
 
 if TYPE_CHECKING:
     from xmodal_cli.runs.session import Watchers
@@ -59,6 +61,7 @@ class ProposalSettings:
         order: overrides the order of a file's values.
         origin: overrides what a file calls the first pixel.
         ends: overrides whether a file's second corners belong to the boxes.
+        motion_saliency: keep only boxes that hold a good part of the motion that the modality flow shows.
         rpn: settings of the network's training by name, as `RpnSettings` has them.
         runs: the folder of all runs, where the network is trained.
         run: a run of such a training to continue or, if it is finished, to use.
@@ -76,6 +79,7 @@ class ProposalSettings:
     order: Order | None = None
     origin: int | None = None
     ends: Ends | None = None
+    motion_saliency: bool = False
     rpn: Mapping[str, Any] = field(default_factory=dict)
     runs: Path = Path("runs")
     run: Path | None = None
@@ -83,60 +87,8 @@ class ProposalSettings:
     @property
     def stored_name(self) -> str:
         """The name of the result."""
-        return self.name or (self.method if self.method in METHODS else Path(self.method).stem)
-
-
-@dataclass(frozen=True)
-class SplitRecall:
-    """Recall on one split: of the proposals, and of as many windows without content."""
-
-    proposals: RecallReport
-    grid: RecallReport
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return {"proposals": self.proposals.to_dict(), "grid": self.grid.to_dict()}
-
-
-@dataclass(frozen=True)
-class ProposalReport:
-    """What was made.
-
-    Args:
-        name: name of the proposals.
-        method: how they were made.
-        folder: where they lie, or would lie.
-        counts: images, boxes, and what an import left out.
-        recall: recall by split, for splits with annotated objects.
-        seconds_per_image: wall time for one image, of all processes together; None for a file.
-        seconds_total: estimate of a dry run for all images.
-        notes: what a person should know.
-        dry_run: whether nothing was written.
-    """
-
-    name: str
-    method: str
-    folder: Path
-    counts: Mapping[str, int]
-    recall: Mapping[str, SplitRecall] = field(default_factory=dict)
-    seconds_per_image: float | None = None
-    seconds_total: float | None = None
-    notes: tuple[str, ...] = ()
-    dry_run: bool = False
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for `--json`."""
-        return {
-            "name": self.name,
-            "method": self.method,
-            "folder": str(self.folder),
-            "counts": dict(self.counts),
-            "recall": {split: found.to_dict() for split, found in self.recall.items()},
-            "seconds_per_image": self.seconds_per_image,
-            "seconds_total": self.seconds_total,
-            "notes": list(self.notes),
-            "dry_run": self.dry_run,
-        }
+        plain = self.method if self.method in METHODS else Path(self.method).stem
+        return self.name or plain + "-motion" * self.motion_saliency
 
 
 @dataclass(frozen=True)
@@ -170,11 +122,15 @@ def prepare_proposals(
         Interrupted: a network's training was stopped; it can be resumed.
     """
     check_settings(settings)
+    if settings.motion_saliency:
+        motion.check_flow(data)
     ids = data.all_ids if settings.split is None else data.ids(settings.split)
     name = settings.stored_name
     check_free(data.root, name, overwrite=settings.overwrite or settings.dry_run)
     chosen = ids[:: max(1, len(ids) // TRIAL_IMAGES)][:TRIAL_IMAGES] if settings.dry_run else ids
     source = _source(data, settings, ids if _is_file(settings.method) else chosen, watchers)
+    if settings.motion_saliency:
+        source = _of_what_moves(source, data)
     begun = time.monotonic()
     counted = _counted(source.boxes, len(chosen), watch)
     folder = data.root / PROPOSAL_FOLDER / name
@@ -218,6 +174,19 @@ def propose_for(
         >>> propose_for(grid, {"rgb": np.zeros((6, 8, 3), np.uint8)}).tolist()
         [[0.0, 0.0, 8.0, 6.0]]
     """
+    looked_at = description.get("settings", {}).get("motion")
+    if looked_at is None:
+        return _propose_for(description, images, folder)
+    if looked_at not in images:
+        raise SettingsError(
+            f"The proposals were chosen by motion; there is no {looked_at} image (only {', '.join(images)}).",
+            "Give it too, or make proposals without --motion-saliency.",
+        )
+    return motion.filtered(_propose_for(description, images, folder), images[looked_at])
+
+
+def _propose_for(description: Mapping[str, Any], images: Mapping[str, NDArray[Any]], folder: Path | None) -> Boxes:
+    """The same before motion is looked at."""
     method, settings = description["method"], description.get("settings", {})
     if method == GRID:
         height, width = next(iter(images.values())).shape[:2]
@@ -288,28 +257,6 @@ def _check_rpn(settings: ProposalSettings) -> None:
         )
 
 
-def measure_splits(data: PreparedData, boxes: Proposals | Mapping[str, Boxes]) -> dict[str, SplitRecall]:
-    """Recall of proposals on every split that has annotated objects, over the images that have proposals.
-
-    Args:
-        data: the data set.
-        boxes: proposals by ID.
-
-    Returns:
-        By split; crowds are left out.
-    """
-    measured = {}
-    for split in data.splits:
-        found = {name: each for name, each in data.annotations(split).items() if each.labelled and name in boxes}
-        objects = {name: each.boxes_xyxy[~each.crowd] for name, each in found.items()}
-        if any(map(len, objects.values())):
-            measured[split] = SplitRecall(
-                measure_recall((boxes[name], each) for name, each in objects.items()),
-                measure_grid((data.size_hw(name), each) for name, each in objects.items()),
-            )
-    return measured
-
-
 def _is_file(method: str) -> bool:
     return method not in METHODS and Path(method).suffix.lower() in READERS
 
@@ -335,6 +282,14 @@ def _source(
     job = partial(_bottom_up_stored, data.root, how)
     workers = resolve_workers(settings.workers, len(ids))
     return _Source(_in_order(run_jobs(job, ids, workers), ids), {"method": BOTTOM_UP, "settings": how})
+
+
+def _of_what_moves(source: _Source, data: PreparedData) -> _Source:
+    """The same boxes but for those that hold too little motion."""
+    counts = dict(source.counts)
+    settings = {**source.description["settings"], "motion": motion.FLOW}
+    boxes = motion.with_motion(data, source.boxes, counts)
+    return replace(source, boxes=boxes, counts=counts, description={**source.description, "settings": settings})
 
 
 def _rpn(

@@ -12,11 +12,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.data.proposals import Proposals, open_proposals, stored_methods
-from xmodal_cli.detect.branches import Branch, Trained, load_trained
+from xmodal_cli.detect.branches import Branch, Trained, is_vision, load_trained
+from xmodal_cli.detect.class_names import ClassMap, match_classes
 from xmodal_cli.detect.detection_files import read_detections
 from xmodal_cli.detect.predict import detect
 from xmodal_cli.detect.samples import SMALLEST_SIDE, ImageSize
@@ -29,6 +28,8 @@ from xmodal_cli.detect.scoring import (
     save_evaluation,
     score_detections,
 )
+from xmodal_cli.detect.vision import detect_each
+from xmodal_cli.detect.vision_join import Vision, load_vision
 from xmodal_cli.errors import DataError, SettingsError
 from xmodal_cli.metrics.detections import Detections
 from xmodal_cli.runs.device import resolve_device, resolve_precision
@@ -81,6 +82,7 @@ def evaluate_runs(
     device: str = "auto",
     precision: str = "fp32",
     root: Path = Path("runs"),
+    classes: Mapping[str, str] | None = None,
     watch: Watcher = lambda done, total: None,
 ) -> DetectionEvaluation:
     """Detect in every image of a split with one run, or with several fused, and score it.
@@ -94,6 +96,7 @@ def evaluate_runs(
         size: short side in pixels for all; by default each run sees images at its own.
         device, precision: where and how.
         root: the folder of all runs.
+        classes: the detector's word and the data set's, where they differ in a way that `class_names` does not know.
         watch: told how many images have been seen.
 
     Raises:
@@ -101,23 +104,69 @@ def evaluate_runs(
     """
     check_metric(metric)
     labelled_images(data, split)  # refused now, not after minutes of detection
+    if any(is_vision(run) for run in runs):
+        visions = [load_vision(run) for run in same_kind(runs)]
+        return evaluate_visions(visions, data, split, metric, classes=classes, device=device, root=root, watch=watch)
     began, ids = time.monotonic(), data.ids(split)
-    together = detect_together(
-        runs, data, ids, proposals=proposals, size=size, device=device, precision=precision, watch=watch
-    )
+    how: dict[str, Any] = {"proposals": proposals, "size": size, "classes": classes, "device": device}
+    together = detect_together(runs, data, ids, precision=precision, watch=watch, **how)
     found, trained, stored = together.detections, together.trained, together.proposals
     seconds = (time.monotonic() - began) / max(1, len(ids))
-    subject = " + ".join(f"{each.card['what']}" for each in trained)
     about = {
-        "subject": subject,
+        "subject": " + ".join(f"{each.card['what']}" for each in trained),
         "runs": [str(run.path) for run in runs],
         "proposals": {"method": stored.method, "sha256": stored.content_hash},
         "cutoffs": asdict(trained[0].cutoffs),
         "sizes": [branch.size.short for branch in together.branches],
+        "classes": together.classes.to_dict(),
     }
-    notes = _notes(trained, data, split, stored)
+    notes = together.classes.notes() + _notes(trained, data, split, stored)
     name = "+".join(run.path.name for run in runs)
-    return _scored(found, data, split, metric, name, about, notes, root, seconds)
+    return _scored(found, data, split, metric, name, about, notes, root, seconds, together.classes.known())
+
+
+def same_kind(runs: Sequence[RunFolder]) -> Sequence[RunFolder]:
+    """Runs of torchvision detectors, all of them.
+
+    Raises:
+        SettingsError: others are among them: their proposals and scores cannot be averaged.
+    """
+    other = [str(run.path) for run in runs if not is_vision(run)]
+    if other:
+        raise SettingsError(
+            f"Detectors of torchvision cannot be fused with Fast R-CNN on proposals: {', '.join(other)}.",
+            "Evaluate them one by one.",
+        )
+    return runs
+
+
+def evaluate_visions(
+    visions: Sequence[Vision],
+    data: PreparedData,
+    split: str,
+    metric: str = "voc",
+    *,
+    classes: Mapping[str, str] | None = None,
+    device: str = "auto",
+    root: Path = Path("runs"),
+    watch: Watcher = lambda done, total: None,
+) -> DetectionEvaluation:
+    """Score a torchvision detector, or several fused, as `evaluate_runs` does."""
+    for vision in visions:
+        check_encoding(vision.modality, vision.encoding, data)
+    matched = match_classes(visions[0].classes, data.classes, classes)
+    began, ids = time.monotonic(), data.ids(split)
+    found = detect_each(visions, data, ids, resolve_device(device), watch)
+    found = replace(found, labels=matched.labels[found.labels])
+    seconds = (time.monotonic() - began) / max(1, len(ids))
+    names = [vision.run.path.name if vision.run else vision.detector.name for vision in visions]
+    about = {
+        "subject": " + ".join(vision.card["what"] if vision.card else vision.detector.name for vision in visions),
+        "runs": [str(vision.run.path) for vision in visions if vision.run],
+        "classes": matched.to_dict(),
+    }
+    known = found[found.labels >= 0]
+    return _scored(known, data, split, metric, "+".join(names), about, matched.notes(), root, seconds, matched.known())
 
 
 @dataclass(frozen=True)
@@ -129,12 +178,14 @@ class Together:
         trained: the runs.
         branches: all their detectors, at the size that images were seen.
         proposals: where they looked.
+        classes: which of the data set's classes they know.
     """
 
     detections: Detections
     trained: list[Trained]
     branches: list[Branch]
     proposals: Proposals
+    classes: ClassMap
 
 
 def detect_together(
@@ -146,13 +197,14 @@ def detect_together(
     size: int | None = None,
     device: str = "auto",
     precision: str = "fp32",
+    classes: Mapping[str, str] | None = None,
     watch: Watcher = lambda done, total: None,
 ) -> Together:
     """Detect in some images of a data set with one run, or with several fused.
 
     Args:
         ids: which images.
-        runs, data, proposals, size, device, precision, watch: as in `evaluate_runs`.
+        runs, data, proposals, size, device, precision, classes, watch: as in `evaluate_runs`.
 
     Raises:
         XmodalError: settings, runs or data are at fault.
@@ -164,14 +216,15 @@ def detect_together(
     branches = [at_size(branch, size) for each in trained for branch in each.branches]
     for branch in branches:
         check_modality(branch, data)
-    labels = label_map(trained[0].classes, data)
+    matched = match_classes(trained[0].classes, data.classes, classes)
     stored = open_proposals(data, proposals or _own_proposals(trained[0], data))
     on = resolve_device(device)
     for branch in branches:
         branch.detector.to(on)
     kind = resolve_precision(precision, on)
     found = detect(branches, data, ids, stored, trained[0].cutoffs, device=on, precision=kind, watch=watch)
-    return Together(replace(found, labels=labels[found.labels]), trained, branches, stored)
+    found = replace(found, labels=matched.labels[found.labels])
+    return Together(found[found.labels >= 0], trained, branches, stored, matched)
 
 
 def evaluate_file(
@@ -212,28 +265,19 @@ def check_modality(branch: Branch, data: PreparedData) -> None:
         SettingsError: the modality is missing.
         DataError: it is there, but encoded in another way.
     """
-    differing = data.modality(branch.modality).differences(branch.encoding)
+    check_encoding(branch.modality, branch.encoding, data)
+
+
+def check_encoding(modality: str, encoding: Mapping[str, Any] | None, data: PreparedData) -> None:
+    """As `check_modality`, of a modality by name; where nothing is known of its encoding, any will do."""
+    info = data.modality(modality)
+    differing = {} if encoding is None else info.differences(encoding)
     if differing:
         told = ", ".join(f"{key} {wanted}, not {found}" for key, (wanted, found) in differing.items())
         raise DataError(
-            f"The detector was trained on {branch.modality} images of {told}, as '{data.root}' has them.",
+            f"The detector was trained on {modality} images of {told}, as '{data.root}' has them.",
             "Evaluate it on a data set that was prepared like its own.",
         )
-
-
-def label_map(classes: Sequence[str], data: PreparedData) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """For each of the detector's classes its index in the data set.
-
-    Raises:
-        SettingsError: the data set does not know one of them.
-    """
-    unknown = [name for name in classes if name not in data.classes]
-    if unknown:
-        raise SettingsError(
-            f"The detector knows {', '.join(unknown[:6])}, which the data set '{data.root}' does not have.",
-            "Evaluate it on a data set with its classes.",
-        )
-    return np.array([data.classes.index(name) for name in classes], np.int64)
 
 
 def at_size(branch: Branch, size: int | None) -> Branch:
@@ -338,9 +382,10 @@ def _scored(
     notes: Sequence[str],
     root: Path,
     seconds_per_image: float,
+    only: Sequence[int] | None = None,
 ) -> DetectionEvaluation:
     """Score detections and keep the result."""
-    scores = score_detections(data, split, found, metric=metric)
+    scores = score_detections(data, split, found, metric=metric, only=only)
     folder = evaluation_folder(root, name, split)
     save_evaluation(folder, scores, found, data, {**about, "notes": list(notes)})
     runs = tuple(Path(run) for run in about["runs"])

@@ -9,8 +9,8 @@ Shapes: N detections or objects of all images together.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +140,14 @@ def labelled_images(data: PreparedData, split: str) -> NDArray[np.bool_]:
     return labelled
 
 
-def score_detections(data: PreparedData, split: str, detections: Detections, *, metric: str = "voc") -> DetectionScores:
+def score_detections(
+    data: PreparedData,
+    split: str,
+    detections: Detections,
+    *,
+    metric: str = "voc",
+    only: Sequence[int] | None = None,
+) -> DetectionScores:
     """Score detections of a split; they are taken as they are, without cap, threshold or NMS.
 
     Args:
@@ -148,6 +155,7 @@ def score_detections(data: PreparedData, split: str, detections: Detections, *, 
         split: a name, or several joined by `+`.
         detections: `images` indexing the IDs of the split in order, `labels` the classes of the data set.
         metric: `voc`, the paper's AP at IoU 0.5, or `coco`.
+        only: classes that are scored, by index; None scores all.
 
     Raises:
         SettingsError: there is no such metric or split.
@@ -158,7 +166,14 @@ def score_detections(data: PreparedData, split: str, detections: Detections, *, 
     labelled = labelled_images(data, split)
     if len(detections) and not 0 <= detections.images.min() <= detections.images.max() < len(labelled):
         raise ValueError(f"detections of image {detections.images.max()}; split {split!r} has {len(labelled)} images")
-    result = METRICS[metric](detections[labelled[detections.images]], objects_of(data, split), data.classes)
+    found, objects, classes = detections[labelled[detections.images]], objects_of(data, split), data.classes
+    if only is not None:
+        place = np.full(len(data.classes), -1)
+        place[list(only)] = np.arange(len(only))
+        found, objects = found[place[found.labels] >= 0], objects[place[objects.labels] >= 0]
+        found, objects = replace(found, labels=place[found.labels]), replace(objects, labels=place[objects.labels])
+        classes = tuple(data.classes[index] for index in only)
+    result = METRICS[metric](found, objects, classes)
     return DetectionScores(metric, result, split, int(labelled.sum()), int((~labelled).sum()))
 
 

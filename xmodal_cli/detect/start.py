@@ -9,8 +9,7 @@ from typing import Any, Protocol
 
 from xmodal_cli.data.pairs import channel_statistics, value_range
 from xmodal_cli.data.prepared import RGB, PreparedData
-from xmodal_cli.detect.branches import COMMAND as DETECTOR
-from xmodal_cli.detect.branches import load_backbone
+from xmodal_cli.detect.branches import DETECTORS, load_backbone
 from xmodal_cli.errors import SettingsError, closest
 from xmodal_cli.models.backbones import Backbone, InputSpec, build, rebuild, skeleton
 from xmodal_cli.models.detector_shape import detection_layer
@@ -115,7 +114,8 @@ def start_network(
         return _checked(start_from_run(open_run(path), settings.seed), settings, path)
     info = data.modality(settings.modality)
     backbone = start_backbone(settings, info.channels, downloading, default_backbone=default_backbone)
-    if settings.input == "measured" or (settings.input == "auto" and settings.modality != RGB):
+    own = settings.modality == RGB or backbone.keeps_input
+    if settings.input == "measured" or (settings.input == "auto" and not own):
         mean, std = channel_statistics(data, settings.modality, ids)
         backbone.input = InputSpec(mean=mean, std=std, range=value_range(info))
     return Start(backbone, settings.modality)
@@ -158,7 +158,7 @@ def start_from_run(run: RunFolder, seed: int) -> Start:
     if run.command == RPN:
         description = run.card()["network"]
         return Start(load_rpn(description, run.path / RPN_WEIGHTS)[1], description["modality"])
-    if run.command == DETECTOR:
+    if run.command in DETECTORS:
         backbone, described = load_backbone(run, seed)
         return Start(backbone, described["modality"])
     student = load_student(run, seed)

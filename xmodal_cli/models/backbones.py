@@ -17,9 +17,11 @@ from torch import Tensor, nn
 
 from xmodal_cli import files
 from xmodal_cli.errors import SettingsError, closest
+from xmodal_cli.models.caffe_file import SUFFIX as CAFFE
+from xmodal_cli.models.caffe_weights import read_caffe_weights
 from xmodal_cli.models.catalogue import ModelName, names, parse
 from xmodal_cli.models.downloads import fetch, published
-from xmodal_cli.models.inputs import InputSpec
+from xmodal_cli.models.inputs import CAFFE_INPUT, InputSpec
 from xmodal_cli.models.layers import missing_keys
 from xmodal_cli.models.networks import COLOUR_CHANNELS, Backbone, construct, skeleton
 from xmodal_cli.models.stem import STEMS, Stem, adapt_filters, stem_name
@@ -46,8 +48,8 @@ def build(
 
     Args:
         name: as in `names()`; see `catalogue`.
-        weights: `random`; `imagenet`, the library's published ones (fetched if need be); a file; or tensors by name,
-            which are copied.
+        weights: `random`; `imagenet`, the library's published ones (fetched if need be); a file (Caffe's bring an input
+            of their own); or tensors by name, which are copied.
         in_channels: of the images it will see.
         stem: how colour weights become those of `in_channels` channels.
         image_hw: only for architectures that are built for one size: that size.
@@ -68,13 +70,16 @@ def build(
     model = parse(name)
     if stem not in STEMS:
         raise SettingsError(f"Unknown stem {stem!r}; known are {', '.join(STEMS)}.", closest(stem, STEMS) or None)
-    state, origin = _read_weights(model, weights, watch)
+    caffe = None if isinstance(weights, Mapping) or Path(weights).suffix != CAFFE else Path(weights).expanduser()
+    state, origin = (None, "random") if caffe is not None else _read_weights(model, weights, watch)
     with _seeded(seed):
         module, spec = construct(model, in_channels, image_hw)
+    if caffe is not None:
+        state, origin, spec = read_caffe_weights(caffe, model, module), f"file:{files.sha256(caffe)}", CAFFE_INPUT
     backbone = Backbone(str(model), model.library, module, spec.with_channels(in_channels), in_channels=in_channels)
     if state is None:
         return backbone
-    backbone.weights = origin
+    backbone.weights, backbone.keeps_input = origin, caffe is not None
     state = _translated(module, state)
     backbone.stem = _fit_stem(module, state, in_channels, stem)
     optional = _optional_keys(backbone, through)
@@ -90,8 +95,8 @@ def full_name(described: Mapping[str, Any]) -> str:
         >>> full_name({"name": "alexnet", "library": "torchvision"})
         'torchvision/alexnet'
     """
-    name, library = described["name"], described["library"]
-    return str(name) if library == "xmodal" else f"{library}/{name}"
+    name, library = str(described["name"]), described["library"]
+    return name if library == "xmodal" or name.startswith(f"{library}/") else f"{library}/{name}"
 
 
 def rebuild(described: Mapping[str, Any], *, image_hw: tuple[int, int] | None = None, seed: int = 0) -> Backbone:

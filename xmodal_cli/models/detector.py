@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from xmodal_cli.models.backbones import Backbone
 from xmodal_cli.models.inputs import InputSpec
+from xmodal_cli.models.joint import Joint
 from xmodal_cli.models.layers import Tapped
 from xmodal_cli.models.regions import RegionHead, RegionPool
 from xmodal_cli.models.weights import ROI_HEAD, load_tensors
@@ -43,6 +44,7 @@ class Detector(nn.Module):
         classes: K, without background.
         box_regression: whether boxes are refined.
         generator: of the last layers' random weights.
+        joint: what the trunk's map becomes, where the trunk stands for another network's lower part.
     """
 
     def __init__(
@@ -55,9 +57,11 @@ class Detector(nn.Module):
         *,
         box_regression: bool = True,
         generator: torch.Generator | None = None,
+        joint: Joint | None = None,
     ) -> None:
         super().__init__()
         self.trunk = Tapped(backbone, [layer])
+        self.joint = joint
         self.layer, self.pool, self.head, self.classes = layer, pool, head, classes
         self.input: InputSpec = backbone.input
         self.cls_score = _filled(nn.Linear(head.width, classes + 1), SCORE_STD, generator)
@@ -83,7 +87,7 @@ class Detector(nn.Module):
     def maps(self, images: Tensor) -> Tensor:
         """The map of normalised images: `(N, C', h, w)`."""
         maps: Tensor = self.trunk(images.contiguous(memory_format=torch.channels_last))[self.layer]
-        return maps
+        return maps if self.joint is None else self.joint(maps, (images.shape[2], images.shape[3]))
 
     def regions(self, maps: Tensor, boxes: Sequence[Tensor]) -> RegionOutputs:
         """Scores and deltas of boxes on maps that are there already."""
@@ -135,6 +139,7 @@ class Detector(nn.Module):
         state = dict(self.trunk.kept_state())
         state |= self.head.state_under(self.head.keys or [f"{ROI_HEAD}fc{6 + n}" for n in range(len(self.head.linear))])
         new = {"reduction": self.head.reduction, "cls_score": self.cls_score, "bbox_pred": self.bbox_pred}
+        new["adapter"] = None if self.joint is None else self.joint.adapter
         for name, part in new.items():
             if part is not None:
                 state |= {f"{ROI_HEAD}{name}.{key}": value for key, value in part.state_dict().items()}

@@ -10,6 +10,7 @@ import torch
 
 from xmodal_cli.models.backbones import Backbone
 from xmodal_cli.models.detector import Detector
+from xmodal_cli.models.joint import Joint, JointShape
 from xmodal_cli.models.layer_names import module_path, paper_names, usual_trace
 from xmodal_cli.models.layers import default_layer, resolve_layer
 from xmodal_cli.models.regions import RegionHead, RegionPool, new_head, own_connected, own_head
@@ -27,6 +28,7 @@ class DetectorShape:
         reduced: channels that the map is reduced to before regions are cut from it; 0 leaves it, as the paper does.
         dropout: share of the head's units dropped in training.
         box_regression: whether boxes are refined.
+        joint: what the backbone's map becomes, where the backbone stands for another network's lower part.
     """
 
     layer: str
@@ -36,10 +38,11 @@ class DetectorShape:
     reduced: int
     dropout: float
     box_regression: bool
+    joint: JointShape | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as cards hold them."""
-        return {
+        values = {
             "layer": self.layer,
             "pool": self.pool.to_dict(),
             "own_head": self.own_head,
@@ -48,11 +51,18 @@ class DetectorShape:
             "dropout": self.dropout,
             "box_regression": self.box_regression,
         }
+        return values if self.joint is None else values | {"joint": self.joint.to_dict()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> DetectorShape:
         """The shape that `to_dict` wrote."""
-        return cls(**{**values, "pool": RegionPool.from_dict(values["pool"]), "widths": tuple(values["widths"])})
+        joint = values.get("joint")
+        read = {
+            "pool": RegionPool.from_dict(values["pool"]),
+            "widths": tuple(values["widths"]),
+            "joint": joint and JointShape.from_dict(joint),
+        }
+        return cls(**{**values, **read})
 
 
 def detection_layer(backbone: Backbone, name: str | None = None) -> str:
@@ -98,6 +108,9 @@ def assemble(backbone: Backbone, shape: DetectorShape, classes: int, seed: int) 
             classes,
             box_regression=shape.box_regression,
             generator=random,
+            joint=None
+            if shape.joint is None
+            else Joint(backbone, shape.layer, map_channels(backbone, shape.layer), shape.joint),
         )
 
 
@@ -109,7 +122,7 @@ def own_widths_and_size(backbone: Backbone, layer: str) -> tuple[Sequence[int], 
 
 
 def _head(backbone: Backbone, shape: DetectorShape, random: torch.Generator) -> RegionHead:
-    channels = map_channels(backbone, shape.layer)
+    channels = shape.joint.channels if shape.joint else map_channels(backbone, shape.layer)
     if shape.own_head:
         keys = own_connected(backbone.module)[: len(shape.widths)]
         return own_head(backbone.module, keys, channels, shape.dropout)[0]

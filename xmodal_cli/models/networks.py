@@ -40,6 +40,7 @@ class Backbone:
         stem: how a colour stem became one for `in_channels` channels; `own` where nothing had to be changed.
         unloaded: keys that the weights did not have, where that was allowed.
         traces: what is known of its layers, by image size; filled when asked for.
+        keeps_input: whether the weights want this input whatever the modality: those of a Caffe file expect 0 to 255.
         usual_hw: the image size at which its layers are told apart; found when asked for.
     """
 
@@ -52,6 +53,7 @@ class Backbone:
     stem: str = "own"
     unloaded: list[str] = field(default_factory=list)
     traces: dict[tuple[int, int], Trace] = field(default_factory=dict, repr=False, compare=False)
+    keeps_input: bool = field(default=False, repr=False, compare=False)
     usual_hw: tuple[int, int] | None = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:

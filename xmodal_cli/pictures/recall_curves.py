@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from xmodal_cli.data.images import write_png
-from xmodal_cli.detect.propose import SplitRecall
+from xmodal_cli.detect.proposal_report import SplitRecall
 from xmodal_cli.metrics.recall import CURVE_IOUS, IOUS, RecallReport
 from xmodal_cli.pictures.axes import Axis, Line, Points, draw_panel, finished
 from xmodal_cli.pictures.canvas import BLUE, ORANGE, Picture

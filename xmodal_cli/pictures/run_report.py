@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from xmodal_cli.data.prepared import PreparedData
+from xmodal_cli.detect.branches import DETECTORS
 from xmodal_cli.detect.scoring import COMMAND as EVALUATE
 from xmodal_cli.detect.scoring import RESULTS
 from xmodal_cli.errors import DataError, XmodalError
@@ -94,7 +95,7 @@ def _looks(run: RunFolder, choice: Choice) -> dict[str, Callable[[], list[Part]]
     if run.command == "distill":
         shown["Features"] = lambda: _features(run, choice)
     shown["Patches"] = lambda: _patches(run, choice)
-    if run.command == "finetune":
+    if run.command in DETECTORS:
         shown["Detections"] = lambda: _detections(run, choice)
     return shown
 

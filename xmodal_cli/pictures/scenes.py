@@ -7,6 +7,7 @@ from pathlib import Path
 
 from xmodal_cli.data.masks import decode_mask
 from xmodal_cli.data.prepared import PreparedData
+from xmodal_cli.detect.branches import DETECTORS
 from xmodal_cli.detect.detection_files import read_detections, read_segmentations
 from xmodal_cli.detect.hypercolumns import COMMAND as MASKS
 from xmodal_cli.detect.mask_evaluation import Projection, detect_masks
@@ -62,7 +63,7 @@ def scenes_of_runs(
         XmodalError: settings, runs or data are at fault.
     """
     for run in runs:
-        if run.command not in ("finetune", MASKS):
+        if run.command not in (*DETECTORS, MASKS):
             raise SettingsError(
                 f"{run.path} is a run of `xmodal {run.command}`, which finds no objects.",
                 "Name a run of `xmodal finetune`.",

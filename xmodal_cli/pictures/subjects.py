@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xmodal_cli.detect.branches import COMMAND as DETECTOR
-from xmodal_cli.detect.branches import load_backbone
+from xmodal_cli.detect.branches import DETECTORS, load_backbone
 from xmodal_cli.detect.finetune import saved_settings as detector_settings
 from xmodal_cli.detect.start import start_backbone, start_from_run
 from xmodal_cli.errors import SettingsError
@@ -65,7 +64,7 @@ def open_subject(run: RunFolder) -> Subject:
     if run.command == TRANSFER:
         student = load_student(run)
         return Subject(run, student.modality, student.backbone, student.layers, student.card)
-    if run.command != DETECTOR:
+    if run.command not in DETECTORS:
         raise SettingsError(
             f"{run.path} is a run of `xmodal {run.command}`, which leaves no network to look at.",
             "Name a run of `xmodal distill` or `xmodal finetune`.",

@@ -11,7 +11,7 @@ import json
 import platform
 import secrets
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -213,12 +213,12 @@ def create(root: Path, command: str, name: str | None, *, default_name: str, ove
     return run
 
 
-def open_run(path: Path, command: str | None = None) -> RunFolder:
+def open_run(path: Path, command: str | Sequence[str] | None = None) -> RunFolder:
     """An existing run's folder.
 
     Args:
         path: the folder, or a link to it such as `runs/distill/latest`.
-        command: the command it must have been made by, if that matters.
+        command: the command, or one of those, that it must have been made by, if that matters.
 
     Raises:
         SettingsError: there is no run there, or another command made it.
@@ -230,10 +230,10 @@ def open_run(path: Path, command: str | None = None) -> RunFolder:
     if not (path / CONFIG).is_file():
         raise SettingsError(f"{path} is not a run: it has no {CONFIG}.", _runs_nearby(path))
     found = str(RunFolder(path, "").config()["command"])
-    if command is not None and found != command:
-        raise SettingsError(
-            f"{path} is a run of `xmodal {MADE_BY.get(found, found)}`, not of `xmodal {MADE_BY.get(command, command)}`."
-        )
+    wanted = (command,) if isinstance(command, str) else tuple(command or ())
+    if wanted and found not in wanted:
+        made, *asked = (f"`xmodal {MADE_BY.get(each, each)}`" for each in (found, *wanted))
+        raise SettingsError(f"{path} is a run of {made}, not of {' or '.join(asked)}.")
     return RunFolder(path, found)
 
 

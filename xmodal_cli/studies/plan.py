@@ -15,6 +15,7 @@ from xmodal_cli.detect import settings as detector_settings
 from xmodal_cli.models.backbones import skeleton
 from xmodal_cli.models.detector_shape import detection_layer
 from xmodal_cli.runs.training_settings import preset_values
+from xmodal_cli.studies.joints import Joint
 from xmodal_cli.studies.scores import Score
 from xmodal_cli.studies.steps import Step
 from xmodal_cli.studies.trainings import Training
@@ -99,15 +100,17 @@ class Recipe:
         plan: what is asked for.
         seed: of all of them; it ends every name.
         trainings: by name; scores: by row; probes: by row.
-        needs: for each training the one that it begins from.
+        joints: zero-shot detectors, by name.
+        needs: for each training the one that it begins from, for each joint those that it is made of.
     """
 
     plan: Plan
     seed: int
     trainings: dict[str, Training] = field(default_factory=dict)
+    joints: dict[str, Joint] = field(default_factory=dict)
     scores: dict[str, Score] = field(default_factory=dict)
     probes: dict[str, Score] = field(default_factory=dict)
-    needs: dict[str, str] = field(default_factory=dict)
+    needs: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def distill(self, name: str, title: str, given: Mapping[str, Any], *, teacher_run: str | None = None) -> None:
         """A transfer, from a teacher of its own or from the network of a detector of this recipe."""
@@ -117,7 +120,7 @@ class Recipe:
             values["teacher_run"] = self._run(teacher_run)
             network = self.trainings[teacher_run].given["backbone"]
             trial = {"teacher_run": None, "teacher": network, "teacher_weights": "random"}
-            self.needs[name] = teacher_run
+            self.needs[name] = (teacher_run,)
         self._add("distill", name, title, values, self.plan.preset, trial)
 
     def finetune(
@@ -129,8 +132,15 @@ class Recipe:
         if init is not None:
             values["init"] = self._run(init)
             trial = {"init": "random", "backbone": self.trainings[init].given["student"]}
-            self.needs[name] = init
+            self.needs[name] = (init,)
         self._add("finetune", name, title, values, preset or self.plan.preset, trial)
+
+    def zero_shot(self, name: str, title: str, detector: str, student: str | None, modality: str) -> None:
+        """A detector of this recipe over a student of it, or shown a modality as it is."""
+        taught = None if student is None else self.trainings[student]
+        below, plan = self.trainings[detector], self.plan
+        self.joints[name] = Joint(f"{name}-{self.seed}", title, below, taught, modality, plan.data, plan.runs)
+        self.needs[name] = (detector,) if student is None else (detector, student)
 
     def score(self, row: str, title: str, detectors: Sequence[str]) -> None:
         """AP of a row: of one detector, or of several fused."""
@@ -144,9 +154,10 @@ class Recipe:
         """What some rows need, in order."""
         measured = [kind[row] for row in rows for kind in (self.probes, self.scores) if row in kind]
         wanted = {path.name.removesuffix(f"-{self.seed}") for each in measured for path in each.runs}
-        while more := {self.needs[name] for name in wanted if name in self.needs} - wanted:
+        while more := {need for name in wanted for need in self.needs.get(name, ())} - wanted:
             wanted |= more
-        return [*(training for name, training in self.trainings.items() if name in wanted), *measured]
+        made: list[Step] = [step for name, step in self.trainings.items() if name in wanted]
+        return [*made, *(joint for name, joint in self.joints.items() if name in wanted), *measured]
 
     def _add(
         self, command: Command, name: str, title: str, given: dict[str, Any], preset: str, trial: Mapping[str, Any]
@@ -167,7 +178,7 @@ class Recipe:
 
     def _measure(self, name: str, title: str, runs: Sequence[str], *, probe: bool = False) -> Score:
         plan = self.plan
-        paths = tuple(self.trainings[run].path for run in runs)
+        paths = tuple((self.joints.get(run) or self.trainings[run]).path for run in runs)
         return Score(f"{name}-{self.seed}", title, paths, plan.data, plan.split, plan.folder, plan.runs, probe)
 
 

@@ -116,8 +116,8 @@ def _row(row: str, made: list[Recipe], paper: PaperTable) -> Row:
 def _explained(recipe: Recipe, row: str) -> float | None:
     """Explained variance of the student behind a row's last detector, percent."""
     detector = recipe.scores[row].runs[-1].name.removesuffix(f"-{recipe.seed}")
-    student = recipe.needs.get(detector)
-    return None if student is None else recipe.trainings[student].explained_variance()
+    students = [name for name in recipe.needs.get(detector, ()) if recipe.trainings[name].command == "distill"]
+    return recipe.trainings[students[0]].explained_variance() if students else None
 
 
 def differences(plan: Plan, recipe: Recipe) -> tuple[str, ...]:

@@ -8,26 +8,38 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import Dataset
 
 from xmodal_cli.data.pairs import Pairs, channel_statistics, value_range
 from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.errors import SettingsError, closest
+from xmodal_cli.models.align import Alignment
 from xmodal_cli.models.backbones import Backbone, InputSpec, skeleton
 from xmodal_cli.models.backbones import build as build_backbone
+from xmodal_cli.models.detector_shape import map_channels
 from xmodal_cli.models.grid import Grid
 from xmodal_cli.models.layers import Tapped, default_layer, grid, resolve_layer
 from xmodal_cli.runs import processes
 from xmodal_cli.runs.training_settings import FROM_TEACHER
-from xmodal_cli.transfer.align import Alignment
+from xmodal_cli.transfer.levels import points_read
 from xmodal_cli.transfer.points import TransferPoint
 from xmodal_cli.transfer.region_samples import PairsWithRegions
 from xmodal_cli.transfer.regions import REGION_GRID, REGION_LAYERS, RegionTapped, read, tap
-from xmodal_cli.transfer.resolve import Samples, check_regions, parse_size, resolve, teacher_run, transfer_points
+from xmodal_cli.transfer.resolve import (
+    AUTO,
+    Samples,
+    check_regions,
+    parse_size,
+    resolve,
+    teacher_run,
+    transfer_points,
+)
 from xmodal_cli.transfer.settings import PROPOSALS, DistillSettings
-from xmodal_cli.transfer.task import AdaptedStudent, neutral_adapter, new_adapter
+from xmodal_cli.transfer.task import AdaptedStudent, fixed_adapter, neutral_adapter, new_adapter
 from xmodal_cli.transfer.teacher import Teacher
+from xmodal_cli.transfer.teacher_detector import TeacherDetector
 from xmodal_cli.transfer.teacher_run import TeacherRun
 from xmodal_cli.web.fetch import Watcher
 
@@ -41,7 +53,7 @@ class Plan:
     settings: DistillSettings
     data: PreparedData
     samples: Samples
-    taught_by: TeacherRun | None
+    taught_by: TeacherRun | TeacherDetector | None
     teacher: Teacher
     student: Backbone
     tapped: Tapped | RegionTapped
@@ -99,7 +111,10 @@ def build(settings: DistillSettings, downloading: Watcher = lambda url, done, to
     teacher = _teacher(resolved, taught_by, data, points, size_hw, downloading)
     channels = data.modality(resolved.modality).channels
     student = start_student(resolved, teacher, channels, [point.student for point in points], size_hw, downloading)
-    student.input = _student_input(data, resolved.modality, samples.fit)
+    if not student.keeps_input:
+        student.input = _student_input(data, resolved.modality, samples.fit)
+    if not resolved.adapter:
+        _check_channels(teacher, student, points)
     regions_hw = None if samples.proposals is None else size_hw
     return Plan(
         settings=replace(resolved, transfer=tuple(map(str, points))),
@@ -114,11 +129,16 @@ def build(settings: DistillSettings, downloading: Watcher = lambda url, done, to
     )
 
 
-def _points(settings: DistillSettings, taught_by: TeacherRun | None, size_hw: tuple[int, int]) -> list[TransferPoint]:
+def _points(
+    settings: DistillSettings, taught_by: TeacherRun | TeacherDetector | None, size_hw: tuple[int, int]
+) -> list[TransferPoint]:
     """The transfer points under the layers' own names, before any weights are loaded."""
     teacher = skeleton(taught_by.name if taught_by else str(settings.teacher), image_hw=size_hw)
     student = skeleton(settings.student, image_hw=size_hw)
-    points = transfer_points(settings.transfer, TransferPoint(default_layer(teacher), default_layer(student)))
+    if settings.transfer == (AUTO,):
+        points = points_read(teacher, student, taught_by.read_layers() if taught_by else (), size_hw)
+    else:
+        points = transfer_points(settings.transfer, TransferPoint(default_layer(teacher), default_layer(student)))
     named = [
         replace(point, teacher=resolve_layer(teacher, point.teacher), student=resolve_layer(student, point.student))
         for point in points
@@ -130,9 +150,25 @@ def _points(settings: DistillSettings, taught_by: TeacherRun | None, size_hw: tu
     return named
 
 
+def _check_channels(teacher: Backbone, student: Backbone, points: Sequence[TransferPoint]) -> None:
+    """Without adapters, the student gives the teacher's channels itself.
+
+    Raises:
+        SettingsError: it has another number of them.
+    """
+    for point in points:
+        wanted, given = map_channels(teacher, point.teacher), map_channels(student, point.student)
+        if wanted != given:
+            raise SettingsError(
+                f"--no-adapter: {point.student} of {student.name} has {given} channels, and {point.teacher} of "
+                f"{teacher.name} {wanted}.",
+                "Leave --no-adapter out, or choose a student whose layer has as many: `xmodal layers NAME` tells.",
+            )
+
+
 def _teacher(
     settings: DistillSettings,
-    taught_by: TeacherRun | None,
+    taught_by: TeacherRun | TeacherDetector | None,
     data: PreparedData,
     points: Sequence[TransferPoint],
     size_hw: tuple[int, int],
@@ -146,7 +182,7 @@ def _teacher(
     channels = data.modality(settings.source).channels
     if taught_by and taught_by.network["in_channels"] != channels:
         raise SettingsError(
-            f"The teacher of {taught_by.run.path} takes {taught_by.network['in_channels']} channels of "
+            f"The teacher of {taught_by.origin} takes {taught_by.network['in_channels']} channels of "
             f"{settings.source}; in {data.root} it has {channels}.",
             "Use the data set that the run learned from, or one that was prepared in the same way.",
         )
@@ -156,7 +192,7 @@ def _teacher(
 
 def teacher_network(
     settings: DistillSettings,
-    taught_by: TeacherRun | None,
+    taught_by: TeacherRun | TeacherDetector | None,
     channels: int,
     layers: Sequence[str],
     size_hw: tuple[int, int],
@@ -172,7 +208,7 @@ def teacher_network(
         size_hw: of the input.
         downloading: told of a download.
     """
-    if taught_by:
+    if taught_by is not None:
         return taught_by.load()
     return build_backbone(
         str(settings.teacher),
@@ -200,11 +236,11 @@ def start_student(
         teacher: the network that teaches; needed where the student starts as its copy.
         channels: of what the student sees.
     """
-    if settings.init == FROM_TEACHER and teacher is not None:
-        weights: str | Path | dict[str, Tensor] = teacher.module.state_dict()
-    else:
-        weights = weights_argument(settings.init)
-    return build_backbone(
+    copied = teacher if settings.init == FROM_TEACHER else None
+    weights: str | Path | dict[str, Tensor] = (
+        weights_argument(settings.init) if copied is None else copied.module.state_dict()
+    )
+    student = build_backbone(
         settings.student,
         weights=weights,
         in_channels=channels,
@@ -214,6 +250,21 @@ def start_student(
         through=layers,
         watch=downloading,
     )
+    if copied is not None and copied.input.order == "bgr":  # Caffe's weights, which want 0 to 255
+        student.input, student.keeps_input = copied.input.with_channels(channels), True
+    if copied is not None:
+        _same_norms(student.module, copied.module)
+    return student
+
+
+@torch.no_grad()
+def _same_norms(student: nn.Module, teacher: nn.Module) -> None:
+    """Have copied batch norms divide as the teacher's do: those in detectors have another epsilon than plain ones."""
+    own = dict(student.named_modules())
+    for name, part in teacher.named_modules():
+        copy = own.get(name)
+        if isinstance(part, _BatchNorm) and isinstance(copy, _BatchNorm) and copy.running_var is not None:
+            copy.running_var += part.eps - copy.eps
 
 
 def weights_argument(text: str) -> str | Path:
@@ -228,7 +279,8 @@ def weights_argument(text: str) -> str | Path:
     if not path.is_file():
         near = closest(text, ("random", "imagenet", FROM_TEACHER))
         raise SettingsError(
-            f"There is no weights file {text!r}.", near or "Use random, imagenet, or a .pth or .safetensors file."
+            f"There is no weights file {text!r}.",
+            near or "Use random, imagenet, or a .pth, .safetensors or .caffemodel file.",
         )
     return path
 
@@ -261,7 +313,9 @@ def adapted_student(plan: Plan, rectify: Sequence[bool], divisors: Sequence[Tens
         plan.student.input,
         plan.points,
         [
-            neutral_adapter(divisor)
+            fixed_adapter(divisor)
+            if not plan.settings.adapter
+            else neutral_adapter(divisor)
             if plan.settings.init == FROM_TEACHER and point.student == point.teacher
             else new_adapter(given[point.student].shape[1], maps.shape[1], random)
             for point, maps, divisor in zip(plan.points, wanted, divisors, strict=True)

@@ -16,6 +16,8 @@ from xmodal_cli.runs.folder import RunFolder
 from xmodal_cli.transfer.build import Plan
 from xmodal_cli.transfer.student import ADAPTER, STUDENT
 from xmodal_cli.transfer.task import AdaptedStudent
+from xmodal_cli.transfer.teacher_detector import TeacherDetector
+from xmodal_cli.transfer.teacher_run import TeacherRun
 
 
 def save_student(
@@ -60,10 +62,17 @@ def _card(plan: Plan, module: AdaptedStudent, figures: dict[str, Any]) -> dict[s
             "weights": teacher.weights,
             "weights_sha256": plan.teacher.weights_hash,
             "input": teacher.input.to_dict(),
-            "run": plan.taught_by and plan.taught_by.to_dict(),
+            "run": plan.taught_by.to_dict() if isinstance(plan.taught_by, TeacherRun) else None,
+            "detector": plan.taught_by.to_dict() if isinstance(plan.taught_by, TeacherDetector) else None,
         },
         "transfer": [
-            {"teacher": point.teacher, "student": point.student, "weight": point.weight, "adapter_relu": relu}
+            {
+                "teacher": point.teacher,
+                "student": point.student,
+                "weight": point.weight,
+                "adapter": settings.adapter,
+                "adapter_relu": relu,
+            }
             for point, relu in zip(plan.points, module.rectify, strict=True)
         ],
         "regions": None if plan.samples.proposals is None else _regions(plan, plan.samples.proposals),

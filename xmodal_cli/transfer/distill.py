@@ -251,9 +251,10 @@ def _decided(plan: Plan) -> str:
 def _task(plan: Plan, statistics: list[FeatureStatistics], watchers: Watchers) -> TransferTask:
     """The task of a plan, once the teacher has been measured."""
     settings = plan.settings
-    rectify = [each.non_negative and settings.loss != "logistic" for each in statistics]
+    rectify = [settings.adapter and each.non_negative and settings.loss != "logistic" for each in statistics]
     for point, relu in zip(plan.points, rectify, strict=True):
-        watchers.say(f"transfer {point}, adapter 1x1 {'+ ReLU' if relu else 'without ReLU: the target has two signs'}")
+        adapter = f"adapter 1x1 {'+ ReLU' if relu else 'without ReLU: the target has two signs'}"
+        watchers.say(f"transfer {point}, {adapter if settings.adapter else 'no adapter'}")
     divisors = [each.divisor(settings.normalise) for each in statistics]
     module = adapted_student(plan, rectify, divisors)
     watched = _held_out(plan)

@@ -15,6 +15,7 @@ from xmodal_cli.data.proposals import Proposals, open_proposals, require
 from xmodal_cli.data.transforms import SIZE_STEP, short_side_to
 from xmodal_cli.errors import SettingsError, closest
 from xmodal_cli.models.catalogue import parse as parse_name
+from xmodal_cli.models.torchvision_detectors import COCO
 from xmodal_cli.runs.settings import FitSettings
 from xmodal_cli.runs.training_settings import FROM_TEACHER, absolute, resolved_training
 from xmodal_cli.transfer.losses import LOSSES
@@ -22,6 +23,7 @@ from xmodal_cli.transfer.normalise import NORMALISATIONS
 from xmodal_cli.transfer.points import TransferPoint, parse
 from xmodal_cli.transfer.regions import REGION_LAYERS
 from xmodal_cli.transfer.settings import CACHE_MODES, IMAGE, PROPOSALS, REGION_KINDS, DistillSettings
+from xmodal_cli.transfer.teacher_detector import TeacherDetector, teacher_detector
 from xmodal_cli.transfer.teacher_run import TeacherRun, open_teacher_run
 
 AUTO = "auto"
@@ -60,7 +62,8 @@ def resolve(settings: DistillSettings, data: PreparedData) -> tuple[DistillSetti
     resolved = replace(
         resolved_training(settings, iterations, in_memory=in_memory),
         data=absolute(settings.data),
-        teacher_weights=settings.teacher_weights and absolute(settings.teacher_weights),
+        teacher_weights=settings.teacher_weights
+        and (COCO if settings.teacher_weights == COCO else absolute(settings.teacher_weights)),
         teacher_run=settings.teacher_run and absolute(settings.teacher_run),
         init=absolute(settings.init),
         size=f"{size_hw[0]}x{size_hw[1]}",
@@ -98,24 +101,28 @@ def _problems(settings: DistillSettings) -> list[str]:
     return found + placeholder.problems()
 
 
-def teacher_run(settings: DistillSettings) -> TeacherRun | None:
-    """The run that teaches, if one does."""
+def teacher_run(settings: DistillSettings) -> TeacherRun | TeacherDetector | None:
+    """The run or the detector that teaches, if one does."""
+    if settings.teacher_detector is not None and settings.teacher_run is None:
+        return teacher_detector(settings.teacher_detector, settings.teacher_weights)
     if settings.teacher_run is None:
         return None
     return open_teacher_run(Path(settings.teacher_run), settings.source)
 
 
-def _teacher_problems(settings: DistillSettings, taught_by: TeacherRun | None) -> list[str]:
+def _teacher_problems(settings: DistillSettings, taught_by: TeacherRun | TeacherDetector | None) -> list[str]:
     """What does not go together about the teacher."""
     found = []
     source = RGB if settings.source == AUTO else settings.source
     if taught_by is not None:
-        for option in ("teacher", "teacher_weights"):
+        of_run = isinstance(taught_by, TeacherRun)
+        kind = "--teacher-run" if of_run else "--teacher-detector"
+        for option in ("teacher", "teacher_weights", "teacher_detector") if of_run else ("teacher",):
             if getattr(settings, option) is not None:
-                found.append(f"--teacher-run brings network and weights: leave --{option.replace('_', '-')} out.")
+                found.append(f"{kind} brings network and weights: leave --{option.replace('_', '-')} out.")
         if settings.source not in (AUTO, taught_by.modality):
             found.append(
-                f"--source is {settings.source!r}, but the teacher of {taught_by.run.path} sees "
+                f"--source is {settings.source!r}, but the teacher of {taught_by.origin} sees "
                 f"{taught_by.modality!r}: leave --source out."
             )
         source = taught_by.modality
@@ -130,10 +137,13 @@ def _teacher_problems(settings: DistillSettings, taught_by: TeacherRun | None) -
     return found
 
 
-def _with_teacher(settings: DistillSettings, taught_by: TeacherRun | None) -> DistillSettings:
+def _with_teacher(settings: DistillSettings, taught_by: TeacherRun | TeacherDetector | None) -> DistillSettings:
     """Settings that say who teaches and what the teacher sees."""
     if taught_by is not None:
-        return replace(settings, source=taught_by.modality)
+        if isinstance(taught_by, TeacherRun):
+            return replace(settings, source=taught_by.modality)
+        points = settings.transfer or (AUTO,)
+        return replace(settings, source=taught_by.modality, teacher_weights=taught_by.weights, transfer=points)
     return replace(
         settings,
         source=RGB if settings.source == AUTO else settings.source,

@@ -27,9 +27,14 @@ class DistillSettings(TrainingSettings):
         teacher: model name; teacher_weights: `imagenet`, `random` (a control) or a file. VGG16 and its published
             weights unless said otherwise; None where a run teaches.
         teacher_run: a finished run of finetune or distill that teaches instead: its network, weights and input.
+        teacher_detector: a torchvision detector whose body teaches instead, at every layer that the detector reads;
+            `teacher_weights` are then those of the whole detector, `coco` unless said otherwise.
         student: model name; init: `random` as in the paper, `imagenet`, a file, or `teacher`, a copy of it; stem:
             how weights of a three-channel stem become another number of channels (`mean`, `copy`, `random`).
-        transfer: transfer points `TEACHER:STUDENT=WEIGHT`; empty takes each network's default layer.
+        transfer: transfer points `TEACHER:STUDENT=WEIGHT`; empty takes each network's default layer; `auto` takes what
+            a detector that teaches reads.
+        adapter: whether a learned 1x1 convolution stands between student and loss, as in the paper; without it the
+            student itself is taught to give the teacher's channels, and needs as many.
         regions: what fc6 and fc7 are read on: `image`, one vector for all of it, or `proposals`, as a detector does.
         proposals: name of the stored proposals; the only ones there are if None.
         regions_per_image: proposals of an image that are compared in one step.
@@ -53,9 +58,11 @@ class DistillSettings(TrainingSettings):
     split: str = "train"
     teacher_weights: str | None = None
     teacher_run: str | None = None
+    teacher_detector: str | None = None
     init: str = "random"
     stem: str = "mean"
     transfer: tuple[str, ...] = ()
+    adapter: bool = True
     regions: str = IMAGE
     proposals: str | None = None
     regions_per_image: int = 16

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from xmodal_cli.models.align import Alignment
 from xmodal_cli.models.backbones import InputSpec
 from xmodal_cli.models.layers import Tapped
-from xmodal_cli.transfer.align import Alignment
 from xmodal_cli.transfer.cache import feature_key
 from xmodal_cli.transfer.losses import LOSSES
 from xmodal_cli.transfer.points import TransferPoint
@@ -95,6 +95,11 @@ def neutral_adapter(divisor: Tensor) -> nn.Conv2d:
         adapter.weight.copy_(torch.diag(1 / divisor)[:, :, None, None])
         nn.init.zeros_(adapter.bias)  # type: ignore[arg-type]
     return adapter
+
+
+def fixed_adapter(divisor: Tensor) -> nn.Conv2d:
+    """A neutral adapter that learns nothing: the student itself is taught to give the teacher's channels."""
+    return neutral_adapter(divisor).requires_grad_(False)
 
 
 class TransferTask:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -63,11 +63,16 @@ class Teacher:
     @functools.cached_property
     def weights_hash(self) -> str:
         """A SHA-256 over the weights that run and their names, in hexadecimal."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.tapped.kept_state().items()):
-            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().numpy().tobytes())  # in C order, whatever the memory layout
-        return digest.hexdigest()
+        return weights_hash(self.tapped.kept_state())
+
+
+def weights_hash(state: Mapping[str, Tensor]) -> str:
+    """A SHA-256 over tensors and their names, in hexadecimal."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().numpy().tobytes())  # in C order, whatever the memory layout
+    return digest.hexdigest()
 
 
 def _on(boxes: Tensor | None, device: torch.device) -> Tensor | None:

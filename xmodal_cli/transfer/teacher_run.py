@@ -19,7 +19,7 @@ from xmodal_cli.models.layers import Tapped, resolve_layer
 from xmodal_cli.runs.folder import RunFolder, open_run
 from xmodal_cli.transfer.student import load_student
 
-FINETUNE, DISTILL = "finetune", "distill"
+DISTILL, DETECTORS = "distill", ("finetune", "zero-shot")
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,11 @@ class TeacherRun:
         """The network's name, with its library."""
         return full_name(self.network)
 
+    @property
+    def origin(self) -> str:
+        """A few words for it."""
+        return str(self.run.path)
+
     def load(self) -> Backbone:
         """The network with its learned weights and its own input specification.
 
@@ -58,6 +63,10 @@ class TeacherRun:
         if self.run.command == DISTILL:
             return load_student(self.run).backbone
         return read_detector(self.run.path, self.card, self.classes)[1]
+
+    def read_layers(self) -> tuple[str, ...]:
+        """The layers that a detector reads; none of a student."""
+        return () if self.run.command == DISTILL else self.layers
 
     def check_layers(self, backbone: Backbone, layers: Sequence[str]) -> None:
         """Make sure that the run learned everything below some layers.
@@ -90,7 +99,7 @@ def open_teacher_run(path: Path, source: str | None = None) -> TeacherRun:
         DataError: the run is not finished.
     """
     run = open_run(path)
-    if run.command not in (FINETUNE, DISTILL):
+    if run.command not in (*DETECTORS, DISTILL):
         raise SettingsError(
             f"{path} is a run of `xmodal {run.command}`, which leaves no network.",
             "--teacher-run takes a run of `xmodal finetune` or `xmodal distill`.",

@@ -18,6 +18,7 @@ from xmodal_cli.data import images
 from xmodal_cli.data.matching import find_images, match_pairs
 from xmodal_cli.data.prepared import RGB, PreparedData
 from xmodal_cli.data.splits import TRAIN
+from xmodal_cli.datasets import assembly
 from xmodal_cli.datasets.folder import settings as checks
 from xmodal_cli.datasets.folder.settings import FolderSettings
 from xmodal_cli.datasets.folder.splits import SplitChoice, choose_splits, some
@@ -80,7 +81,7 @@ def make_plan(settings: FolderSettings) -> Plan:
         SettingsError: options that are missing, contradict each other or the data set that is added to.
         DataError: no pairs, or something is wrong with every pair looked at.
     """
-    old = checks.open_existing(settings.out)
+    old = assembly.open_existing(settings.out)
     checks.check_settings(settings, old)
     if old is not None:
         check_shard(settings.shard, old.provenance, set(settings.modalities) - old.modalities.keys())
@@ -188,7 +189,7 @@ def _make_recipe(
     recorded = {name: checks.settings_of(name, settings, camera, smooth) for name in settings.modalities}
     for name, now in recorded.items():
         known = {key: value for key, value in before.get(name, {}).items() if key != "range"} or None
-        checks.check_unchanged(name, now, known, settings.overwrite)
+        assembly.check_unchanged(name, now, known, settings.overwrite)
     _try(recipe, pairs)
     if any(MODALITIES[name].needs_range for name in settings.modalities):
         recipe = replace(recipe, range=_range(recipe, settings, pairs, choice, before))
@@ -245,7 +246,7 @@ def _range(
     name = recipe.modalities[0]
     given, known = settings.value_range, before.get(name, {}).get("range")
     if given is not None and known is not None:
-        checks.check_unchanged(name, {"range": list(given)}, {"range": list(known)}, settings.overwrite)
+        assembly.check_unchanged(name, {"range": list(given)}, {"range": list(known)}, settings.overwrite)
     if given is not None:
         return given
     if known is not None and not settings.overwrite:

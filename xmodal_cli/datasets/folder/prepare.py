@@ -25,6 +25,7 @@ from xmodal_cli.datasets.assembly import (
     Contents,
     exclusive,
     modality_info,
+    open_existing,
     read_state,
     rgb_info,
     work_lines,
@@ -32,9 +33,10 @@ from xmodal_cli.datasets.assembly import (
     write_state,
 )
 from xmodal_cli.datasets.folder.plan import Plan, make_plan
-from xmodal_cli.datasets.folder.settings import FolderSettings, absolute, open_existing
+from xmodal_cli.datasets.folder.settings import FolderSettings, absolute
 from xmodal_cli.datasets.folder.splits import SplitChoice
 from xmodal_cli.datasets.frames import FrameResult, Pair, Recipe, prepare_pair, read_target
+from xmodal_cli.datasets.shards import SHARD
 from xmodal_cli.errors import DataError, SettingsError
 from xmodal_cli.modalities import MODALITIES, encode_frame
 
@@ -276,6 +278,7 @@ def _provenance(settings: FolderSettings, plan: Plan, choice: SplitChoice, tally
         }
     splits: Mapping[str, Any] = {"by": choice.by, "val_fraction": settings.val_fraction}
     return {
+        **{key: value for key, value in before.items() if key != SHARD},  # what other commands recorded stays
         **plan.shard,
         "modalities": modalities,
         "splits": {key: value for key, value in splits.items() if value is not None},

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from xmodal_cli.data.prepared import DESCRIPTION, RGB, PreparedData
-from xmodal_cli.datasets.assembly import LOCK, STATE, read_state
+from xmodal_cli.data.prepared import RGB, PreparedData
+from xmodal_cli.datasets.assembly import read_state
 from xmodal_cli.datasets.frames import Link
 from xmodal_cli.datasets.shards import Shard
 from xmodal_cli.errors import SettingsError
@@ -71,23 +71,6 @@ class FolderSettings:
     dry_run: bool = False
     name: str | None = None
     shard: Shard | None = None
-
-
-def open_existing(out: Path) -> PreparedData | None:
-    """The data set that is to be added to, None where a new one begins.
-
-    Raises:
-        SettingsError: the folder holds something else.
-    """
-    if (out / DESCRIPTION).exists():
-        return PreparedData.open(out)
-    if out.exists() and not out.is_dir():
-        raise SettingsError(f"'{out}' is a file; a data set is a folder.", "Name another folder with --out.")
-    if out.is_dir() and {path.name for path in out.iterdir()} - {LOCK} and not (out / STATE).exists():
-        raise SettingsError(
-            f"'{out}' is not empty and no prepared data set.", "Name a new or an empty folder with --out."
-        )
-    return None
 
 
 def check_settings(settings: FolderSettings, old: PreparedData | None) -> None:
@@ -167,23 +150,6 @@ def recorded_settings(settings: FolderSettings, old: PreparedData | None) -> dic
     finished = {} if old is None else old.provenance.get("modalities", {})
     known = {name: dict(entry.get("settings", {})) for name, entry in finished.items()}
     return known | {name: dict(entry) for name, entry in read_state(settings.out).items()}
-
-
-def check_unchanged(name: str, now: Mapping[str, Any], before: Mapping[str, Any] | None, overwrite: bool) -> None:
-    """Refuse to mix two settings in one modality.
-
-    Raises:
-        SettingsError: the modality was made, or begun, with other settings; the difference is shown.
-    """
-    if before is None or overwrite:
-        return
-    different = [key for key in now.keys() | before.keys() if now.get(key) != before.get(key)]
-    if different:
-        shown = "; ".join(f"{key} was {before.get(key)}, now {now.get(key)}" for key in sorted(different))
-        raise SettingsError(
-            f"This data set's {name} was made with other settings: {shown}.",
-            "Pass --overwrite to make it again, or prepare into another folder with --out.",
-        )
 
 
 def _numbers(camera: Camera) -> str:

@@ -13,12 +13,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from xmodal_cli.datasets.nyud2.camera import (
+    COLUMNS,
+    CROP_CAMERA,
+    CROP_SIZE_HW,
+    DEPTH_CAMERA,
+    FULL_CAMERA,
+    FULL_SIZE_HW,
+    ROWS,
+)
 from xmodal_cli.modalities.geometry import Camera
 
-SIZE_HW = (480, 640)
-CROP_TOP, CROP_LEFT = 45, 40
-CROP_HW = (425, 560)
-"""The authors of the benchmark keep rows 46..470 and columns 41..600 (`cropIt.m`); the rest has no registered depth."""
+SIZE_HW = FULL_SIZE_HW
+CROP_TOP, CROP_LEFT = ROWS.start, COLUMNS.start
+CROP_HW = CROP_SIZE_HW
+"""The rest has no registered depth."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +49,14 @@ class Lens:
 
 
 COLOUR = Lens(
-    Camera(518.85790117450188, 519.46961112127485, 325.58244941119034, 253.73616633400465),
+    FULL_CAMERA,
     (0.20796615318809061, -0.58613825163911781, 0.00072231363135888329, 0.0010479627195765181, 0.49856986684705107),
 )
 DEPTH = Lens(
-    Camera(582.62448167737955, 582.69103270988637, 313.04475870804731, 238.44389626620386),
+    DEPTH_CAMERA,
     (-0.099897236553084481, 0.39065324602765344, 0.0019290592870229277, -0.0019422022475975055, -0.51031725053400578),
 )
-CROPPED = COLOUR.camera.cropped(left=CROP_LEFT, top=CROP_TOP)
+CROPPED = CROP_CAMERA
 """The camera of every image that is made: the colour camera without distortion, of the crop."""
 
 DEPTH_TO_COLOUR = np.array(
@@ -72,8 +81,7 @@ NOTHING = 2047
 """What the Kinect writes where it saw nothing: the largest of its 11 bits."""
 
 NEAREST_RAW = 600
-"""Below it, 0.713 m, the toolbox drops depth (`project_depth_map.m`): the Kinect measures little there that is true.
-The least depth in the labelled images is the same 0.713 m."""
+"""Below it, 0.713 m, the toolbox drops depth (`project_depth_map.m`): the Kinect measures little there that is true."""
 
 
 def metres_of_raw() -> NDArray[np.float32]:

@@ -22,7 +22,7 @@ from xmodal_cli.data.manifest import ManifestRow
 from xmodal_cli.data.prepared import RGB, ModalityInfo, PreparedData
 from xmodal_cli.data.workers import resolve_workers, run_jobs
 from xmodal_cli.datasets import assembly
-from xmodal_cli.datasets.folder.settings import check_unchanged, open_existing
+from xmodal_cli.datasets.assembly import check_unchanged, open_existing
 from xmodal_cli.datasets.nyud2_raw.camera import CROP_HW, CROPPED
 from xmodal_cli.datasets.nyud2_raw.frames import PARTS, RawResult, encode_pair, prepare_frame
 from xmodal_cli.datasets.nyud2_raw.plan import RawPlan, make_plan

@@ -1,7 +1,7 @@
 """Split by scene: from the labelled data set, from a prepared one, or from a list of one's own.
 
-The division of the labelled images into train and val is that of Gupta, Arbelaez, Malik (CVPR 2013); their numbers
-stand here as ranges of 1-based indices into the labelled data set (image number = 5000 + index). All others are test.
+The division of the labelled images into train and val is that of Gupta, Arbelaez, Malik (CVPR 2013), built in with
+`prepare nyud2`: image number = 5000 + 1-based index into the labelled data set.
 """
 
 from __future__ import annotations
@@ -14,29 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from xmodal_cli.data.splits import SCENE_FILE, SPLIT_FOLDER, read_names, read_scenes
+from xmodal_cli.datasets.nyud2.splits import IMAGE_COUNT, SPLITS, split_numbers
 from xmodal_cli.errors import DataError
 
-LABELLED_IMAGES = 1449
+LABELLED_IMAGES = IMAGE_COUNT
 FIRST_NUMBER = 5000
-SPLITS = ("train", "val", "test")
 NEEDED = (
     "Name what says which scenes are in which split: --labelled nyu_depth_v2_labeled.mat, or --scenes with a data set "
     "made by `xmodal prepare nyud2`, its scenes.csv, a CSV file scene,split or a text file with one scene per line."
 )
-TRAIN = """
-3-8 19-20 44-45 58 80-83 120-124 135-136 156-166 177-179 213-219 251-263 274-278 303-309 318-324 353-354 391-394
-415-429 449-461 478-507 527-530 540-548 572-578 595-602 614-616 639-643 652-655 665-667 682-685 695-696 714-716 729-730
-745-758 805-809 824-832 853-856 872-905 920-925 936-944 963-964 978-990 1005-1009 1024-1031 1040-1047 1054-1056
-1085-1087 1105 1120-1122 1137-1143 1168-1169 1177-1178 1197-1200 1221-1225 1236-1246 1266-1274 1296 1309-1313 1333-1334
-1350-1352 1366-1367 1392-1393 1415-1420
-"""
-VAL = """
-10-13 22-27 48-55 64-75 92-116 130 138-152 170 203-206 223-249 265-270 286-295 313-314 336-350 365-383 398-410 436-440
-467-468 514 534-536 552-554 584-590 608-611 622-632 646-649 659-662 674-675 691-692 700-705 719-723 735-742 788-799
-815-820 847-849 863-868 909-916 929-931 948-958 968-969 996-1000 1013-1020 1035-1037 1050-1051 1059-1074 1097 1110-1116
-1132-1134 1159-1161 1172-1173 1185-1191 1213-1215 1231-1232 1251-1253 1281-1284 1300-1301 1316-1328 1341-1346 1357-1363
-1370-1383 1402-1406 1425-1429 1434-1440
-"""
 
 
 def split_of_index(index: int) -> str:
@@ -49,7 +35,8 @@ def split_of_index(index: int) -> str:
         >>> [split_of_index(index) for index in (1, 3, 10)]
         ['test', 'train', 'val']
     """
-    return "train" if index in _TRAIN else "val" if index in _VAL else "test"
+    number = FIRST_NUMBER + index
+    return next((split for split, numbers in split_numbers().items() if number in numbers), "test")
 
 
 def splits_of_labelled(path: Path) -> dict[str, str]:
@@ -159,11 +146,3 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise DataError(f"'{path}' is no text file.", NEEDED) from None
-
-
-def _indices(ranges: str) -> frozenset[int]:
-    edges = [part.split("-") for part in ranges.split()]
-    return frozenset(index for edge in edges for index in range(int(edge[0]), int(edge[-1]) + 1))
-
-
-_TRAIN, _VAL = _indices(TRAIN), _indices(VAL)

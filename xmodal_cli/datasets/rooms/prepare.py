@@ -24,7 +24,7 @@ from xmodal_cli.data.annotations import CocoFile
 from xmodal_cli.data.prepared import RGB, ModalityInfo, PreparedData
 from xmodal_cli.data.workers import resolve_workers, run_jobs
 from xmodal_cli.datasets import assembly
-from xmodal_cli.datasets.folder.settings import check_unchanged, open_existing
+from xmodal_cli.datasets.assembly import check_unchanged, open_existing
 from xmodal_cli.datasets.rooms.camera import kinect
 from xmodal_cli.datasets.rooms.frames import (
     PARTS,
@@ -44,8 +44,11 @@ from xmodal_cli.datasets.rooms.settings import (
     RoomsSettings,
     check_settings,
     choose_splits,
+    own_rooms,
+    own_splits,
     scenes_by_id,
 )
+from xmodal_cli.datasets.shards import SHARD, check_shard
 from xmodal_cli.errors import SettingsError
 from xmodal_cli.modalities import MODALITIES
 
@@ -134,7 +137,7 @@ def prepare_rooms(settings: RoomsSettings, progress: Progress | None = None) -> 
     old = _existing(settings)
     workers = resolve_workers(settings.workers, settings.scenes * settings.frames_per_scene)
     recipe = _recipe(settings, old)
-    splits = choose_splits(settings)
+    splits, rooms = own_splits(settings), own_rooms(settings)
     if settings.dry_run:
         return _estimate(settings, recipe, splits, workers)
     if old is not None and _is_whole(old, recipe, splits):
@@ -142,17 +145,17 @@ def prepare_rooms(settings: RoomsSettings, progress: Progress | None = None) -> 
     with assembly.exclusive(settings.out):
         _begin(settings, recipe)
         results = []
-        for done, result in enumerate(run_jobs(partial(prepare_room, recipe), range(settings.scenes), workers), 1):
+        for done, result in enumerate(run_jobs(partial(prepare_room, recipe), rooms, workers), 1):
             results.append(result)
             if progress is not None:
-                progress(done, settings.scenes)
+                progress(done, len(rooms))
         results.sort(key=lambda result: result.number)
         assembly.write_dataset(_contents(settings, recipe, splits, results, old))
         _write_poses(settings.out, results)
         shutil.rmtree(settings.out / PARTS, ignore_errors=True)
     made = PreparedData.open(settings.out)
     written = sum(result.made for result in results)
-    pixels = recipe.size_hw[0] * recipe.size_hw[1] * settings.scenes * settings.frames_per_scene
+    pixels = recipe.size_hw[0] * recipe.size_hw[1] * len(rooms) * settings.frames_per_scene
     holes = 100 * sum(sum(result.holes.values()) for result in results) / pixels
     files_now = (written, sum(len(result.rows) for result in results) - written)
     return _report(settings, recipe, splits, _counted(made), files_now, holes, workers, start, made)
@@ -166,7 +169,7 @@ def rooms_are_there(settings: RoomsSettings) -> bool:
     """
     check_settings(settings)
     old = _existing(settings)
-    return old is not None and _is_whole(old, _recipe(settings, old), choose_splits(settings))
+    return old is not None and _is_whole(old, _recipe(settings, old), own_splits(settings))
 
 
 def _recorded(settings: RoomsSettings) -> dict[str, Any]:
@@ -187,6 +190,8 @@ def _existing(settings: RoomsSettings) -> PreparedData | None:
         SettingsError: the folder holds something else, or rooms of other settings.
     """
     old = open_existing(settings.out)
+    if old is not None and not settings.overwrite:
+        check_shard(settings.shard, old.provenance, ())
     known = {} if old is None else old.provenance.get("modalities", {}).get(RGB, {}).get("settings", {})
     if old is not None and known.get("source") != "rooms":
         raise SettingsError(
@@ -194,8 +199,8 @@ def _existing(settings: RoomsSettings) -> PreparedData | None:
         )
     begun = assembly.read_state(settings.out).get(RGB, known)
     check_unchanged("images", _recorded(settings), begun or None, settings.overwrite)
-    same = known == _recorded(settings)
-    return old if same else None
+    same = old is not None and old.provenance.get(SHARD) == _shard(settings).get(SHARD)
+    return old if same and known == _recorded(settings) else None
 
 
 def _recipe(settings: RoomsSettings, old: PreparedData | None) -> RoomRecipe:
@@ -244,7 +249,7 @@ def _contents(
         modalities=infos,
         rows=[*rows, *kept],
         splits=splits,
-        scenes=scenes_by_id(settings),
+        scenes=scenes_by_id(settings, own_rooms(settings)),
         labels=_labels(settings, splits, results),
         classes=CLASSES,
         camera=kinect(settings.size_hw[1], settings.size_hw[0]).to_dict(),
@@ -262,9 +267,9 @@ def _info(name: str) -> ModalityInfo:
 def _labels(
     settings: RoomsSettings, splits: Mapping[str, Sequence[str]], results: Sequence[RoomResult]
 ) -> assembly.Labels:
-    """A COCO file for each split; ids count frames and objects in order of the rooms."""
+    """A COCO file for each split; ids count frames and objects in order of the rooms; a part counts its own objects."""
     objects = {name: entries for result in results for name, entries in result.objects.items()}
-    numbers = {name: index for index, name in enumerate(sorted(objects), start=1)}
+    numbers = {name: index for index, name in enumerate(sorted(scenes_by_id(settings)), start=1) if name in objects}
     firsts = dict(zip(numbers, np.cumsum([1] + [len(objects[name]) for name in numbers]).tolist(), strict=False))
     categories = dict(enumerate(CLASSES, start=1))
     height, width = settings.size_hw
@@ -302,7 +307,16 @@ def _provenance(
         "modalities": before | made,
         "splits": {"by": "rooms", "val_fraction": settings.val_fraction, "rooms": dict(settings.splits)},
         "left_out": {},
+        **_shard(settings),
     }
+
+
+def _shard(settings: RoomsSettings) -> dict[str, Any]:
+    """What the provenance says of a part; empty for all rooms."""
+    if settings.shard is None:
+        return {}
+    whole = settings.shard.record(scenes_by_id(settings))
+    return {SHARD: {**whole, "splits": list(choose_splits(settings)), "counted": True}}
 
 
 def _write_poses(root: Path, results: Sequence[RoomResult]) -> None:
@@ -338,7 +352,7 @@ def _report(
         root=settings.out,
         modalities=recipe.modalities,
         splits={split: len(ids) for split, ids in splits.items()},
-        scenes=settings.scenes,
+        scenes=len(own_rooms(settings)),
         objects=objects,
         written=written_finished[0],
         finished=written_finished[1],
@@ -355,7 +369,8 @@ def _estimate(
 ) -> RoomsReport:
     """Render a few rooms in memory and say what all of them will take."""
     seconds, sizes, holes = [], [], []
-    for number in [0, *range(0, settings.scenes, max(1, settings.scenes // TIMED))][: TIMED + 1]:
+    rooms = own_rooms(settings)
+    for number in [rooms[0], *rooms[:: max(1, len(rooms) // TIMED)]][: TIMED + 1]:
         start = time.perf_counter()
         for frame in render_room(recipe, number):
             encoded, hole_px = encode_room_frame(recipe, frame)
@@ -363,8 +378,8 @@ def _estimate(
             sizes.append(sum(len(content) for content in encoded.values()))
             holes.append(hole_px)
         seconds.append(time.perf_counter() - start)
-    frames = settings.scenes * settings.frames_per_scene
+    frames = len(rooms) * settings.frames_per_scene
     percent = 100 * float(np.mean(holes)) / (recipe.size_hw[0] * recipe.size_hw[1])
     planned = (frames * (1 + len(recipe.modalities)), 0)
     report = _report(settings, recipe, splits, {}, planned, percent, workers, 0.0, None)
-    return replace(report, seconds=min(seconds) * settings.scenes / workers, bytes=int(np.mean(sizes)) * frames)
+    return replace(report, seconds=min(seconds) * len(rooms) / workers, bytes=int(np.mean(sizes)) * frames)

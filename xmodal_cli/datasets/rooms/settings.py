@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from xmodal_cli.data.splits import TRAIN, divide
 from xmodal_cli.datasets.rooms.frames import RAW_DEPTH, scene_name
+from xmodal_cli.datasets.shards import Shard
 from xmodal_cli.errors import SettingsError, closest
 from xmodal_cli.modalities import MODALITIES
 
@@ -32,6 +33,7 @@ class RoomsSettings:
         splits: rooms of each split by its name, in the order of the rooms; `scenes` is their sum, and no share counts.
         modalities: what to make beside rgb; empty for all.
         overwrite: make a data set anew that is there with other settings.
+        shard: the part of the rooms that is made here; None for all.
         workers: processes; None decides.
         dry_run: render a few rooms, estimate time and size, write nothing.
         name: of the data set; None takes the folder's.
@@ -46,6 +48,7 @@ class RoomsSettings:
     splits: Mapping[str, int] = field(default_factory=dict)
     modalities: tuple[str, ...] = ()
     overwrite: bool = False
+    shard: Shard | None = None
     workers: int | None = None
     dry_run: bool = False
     name: str | None = None
@@ -101,7 +104,25 @@ def choose_splits(settings: RoomsSettings) -> dict[str, list[str]]:
     return {TRAIN: train, "val": val}
 
 
-def scenes_by_id(settings: RoomsSettings) -> dict[str, str]:
-    """Room by ID."""
-    rooms, frames = range(settings.scenes), range(settings.frames_per_scene)
-    return {f"{scene_name(room)}/{frame:03d}": scene_name(room) for room in rooms for frame in frames}
+def scenes_by_id(settings: RoomsSettings, rooms: Iterable[int] | None = None) -> dict[str, str]:
+    """Room by ID, of all rooms or some."""
+    chosen, frames = range(settings.scenes) if rooms is None else rooms, range(settings.frames_per_scene)
+    return {f"{scene_name(room)}/{frame:03d}": scene_name(room) for room in chosen for frame in frames}
+
+
+def own_rooms(settings: RoomsSettings) -> list[int]:
+    """The numbers of the rooms that are made here: all, or those of a part; rooms stay whole.
+
+    Example:
+        >>> own_rooms(RoomsSettings(Path("out"), scenes=5, shard=Shard(2, 2)))
+        [1, 3]
+    """
+    names = {scene_name(room): room for room in range(settings.scenes)}
+    return list(names.values()) if settings.shard is None else [names[name] for name in settings.shard.own(names)]
+
+
+def own_splits(settings: RoomsSettings) -> dict[str, list[str]]:
+    """IDs by split of the rooms that are made here; a split without any is left out."""
+    own = scenes_by_id(settings, own_rooms(settings))
+    kept = {split: [name for name in ids if name in own] for split, ids in choose_splits(settings).items()}
+    return {split: ids for split, ids in kept.items() if ids}

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xmodal_cli.models.align import Alignment, axis_weights
 from xmodal_cli.models.grid import Grid
-from xmodal_cli.transfer.align import Alignment, axis_weights
 
 STRIDES = st.sampled_from([4.0, 8.0, 14.0, 16.0, 32.0])
 SIZES = st.integers(1, 12)

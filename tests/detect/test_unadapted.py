@@ -1,0 +1,70 @@
+"""Promises of the baseline of zero-shot detection: the detector as it is, shown something else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_detectors
+from tiny_detectors import with_proposals
+
+from xmodal_cli.cli.app import run as xmodal
+from xmodal_cli.data.prepared import PreparedData
+from xmodal_cli.datasets.assembly import modality_info
+from xmodal_cli.detect.branches import Trained, load_trained
+from xmodal_cli.detect.finetune import finetune
+from xmodal_cli.detect.run_evaluation import detect_together
+from xmodal_cli.detect.unadapted import show_unadapted
+from xmodal_cli.errors import SettingsError
+from xmodal_cli.runs.folder import RunFolder, open_run
+
+
+@pytest.fixture(scope="module")
+def data(tiny_data: PreparedData, tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
+    return with_proposals(tiny_data, tmp_path_factory.mktemp("unadapted") / "data")
+
+
+@pytest.fixture(scope="module")
+def detector(data: PreparedData, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A detector on RGB that finds something; nobody may change it."""
+    chosen = tiny_detectors.settings(data, modality="rgb", iterations=20, lr=0.005, regions=32)
+    return load_trained(open_run(finetune(chosen, runs=tmp_path_factory.mktemp("runs"), name="rgb").run))
+
+
+def found_by(run: RunFolder, data: PreparedData) -> Any:
+    return detect_together([run], data, data.ids("val"), device="cpu").detections
+
+
+def test_shown_colour_it_finds_what_the_detector_finds(data: PreparedData, detector: Trained, tmp_path: Path) -> None:
+    same = found_by(show_unadapted(detector, data, "rgb", runs=tmp_path), data)
+    own = found_by(detector.run, data)
+    assert len(own) > 0
+    assert np.array_equal(same.boxes_xyxy, own.boxes_xyxy)
+    assert np.array_equal(same.scores, own.scores)
+
+
+def test_shown_another_modality_it_looks_at_that(data: PreparedData, detector: Trained, tmp_path: Path) -> None:
+    run = show_unadapted(detector, data, "disparity", runs=tmp_path)
+    assert run.card()["branches"][0]["modality"] == "disparity"
+    other, own = found_by(run, data), found_by(detector.run, data)
+    assert len(other) != len(own) or not np.array_equal(other.scores, own.scores)
+
+
+def test_command_scores_a_detector_without_student(
+    data: PreparedData, detector: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = f"zero-shot --detector {detector.run.path} --data {data.root} --runs {tmp_path} --device cpu --json"
+    assert xmodal([*words.split(), "--modality", "disparity"]) == 0
+    assert '"zero_shot"' in capsys.readouterr().out
+    assert xmodal(words.split()) == SettingsError.exit_code
+    assert "--student RUN" in capsys.readouterr().out
+
+
+def test_a_modality_of_other_channels_needs_a_student(data: PreparedData, detector: Trained, tmp_path: Path) -> None:
+    gray = {**data.modalities, "gray": modality_info("gray")}
+    with pytest.raises(SettingsError, match="looks at 3 channels, and gray has 1"):
+        show_unadapted(detector, replace(data, modalities=gray), "gray", runs=tmp_path)
+    assert not any(tmp_path.iterdir())

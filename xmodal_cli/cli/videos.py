@@ -1,0 +1,227 @@
+"""`xmodal prepare video`, `prepare jhmdb` and `prepare ucf101`: options to settings, one call, a report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from xmodal_cli.cli.app import prepare_app
+from xmodal_cli.cli.command import command
+from xmodal_cli.cli.options import option, worker_count
+from xmodal_cli.cli.output import out, table
+from xmodal_cli.cli.progress import counting, finished_files_kept
+from xmodal_cli.errors import SettingsError
+
+if TYPE_CHECKING:
+    from xmodal_cli.datasets.videos.flow import FlowReport, FlowSettings
+    from xmodal_cli.datasets.videos.plan import WorkSettings
+    from xmodal_cli.datasets.videos.report import VideosReport
+
+VIDEO_EXAMPLES = """
+xmodal prepare video --videos videos --out data/video
+xmodal prepare video --videos videos --frames-per-video 20 --val-fraction 0.2 --out data/video
+xmodal prepare video --videos videos --skip-bad --workers 8 --out data/video
+xmodal prepare video --videos videos --modality flow --out data/video
+xmodal prepare video --videos videos --out data/video --dry-run
+Then: xmodal prepare check data/video
+"""
+JHMDB_EXAMPLES = """
+xmodal prepare jhmdb --videos jhmdb --out data/jhmdb
+xmodal prepare jhmdb --videos jhmdb/clips --boxes jhmdb/boxes.csv \
+--lists jhmdb/splits --split 2 --out data/jhmdb-2
+xmodal prepare jhmdb --videos jhmdb --modality flow --flow dis --out data/jhmdb
+Then: xmodal prepare check data/jhmdb
+"""
+UCF101_EXAMPLES = """
+xmodal prepare ucf101 --videos UCF-101 --lists ucfTrainTestlist --out data/ucf101
+xmodal prepare ucf101 --videos UCF-101 --lists ucfTrainTestlist --split 2 --test --out data/ucf101-2
+xmodal prepare ucf101 --videos UCF-101 --lists ucfTrainTestlist --modality flow --out data/ucf101
+Then: xmodal prepare check data/ucf101
+"""
+VIDEOS, FLOW, LABELS, WORK = "Videos", "Optical flow", "Splits and labels", "Work"
+
+VideosOption = Annotated[Path, option("Folder of videos; folders below it count too.", VIDEOS, "--videos")]
+OutOption = Annotated[Path, option("Data set to make.", VIDEOS, "--out")]
+NameOption = Annotated[str | None, option("Name of the data set. [default: the folder's]", VIDEOS, "--name")]
+ModalityOption = Annotated[
+    list[str] | None, option("flow (the paper's 8 bits) or flow_kitti (16 bits); repeatable.", FLOW, "--modality")
+]
+FlowOption = Annotated[
+    str | None, option("dis or farneback (OpenCV), or raft (a network). [default: dis]", FLOW, "--flow")
+]
+WeightsOption = Annotated[
+    Path | None, option("RAFT's weights, torchvision's or its authors'. [default: fetched]", FLOW, "--flow-weights")
+]
+DeviceOption = Annotated[str, option("What RAFT computes on: auto, cpu, cuda. [default: auto]", FLOW, "--device")]
+SkipOption = Annotated[bool, option("Leave bad and missing videos out and count them.", WORK, "--skip-bad")]
+OverwriteOption = Annotated[
+    bool, option("Make the data set anew if it is there with other settings.", WORK, "--overwrite")
+]
+WorkersOption = Annotated[str, option("Processes: a number, or auto. [default: auto]", WORK, "--workers")]
+DryOption = Annotated[bool, option("Decode a few videos, estimate time and size, write nothing.", WORK, "--dry-run")]
+
+
+@command(prepare_app, "video", path="prepare video", examples=VIDEO_EXAMPLES)
+def video_command(
+    videos: VideosOption,
+    out_folder: OutOption,
+    frames_per_video: Annotated[str, option("How many, evenly spread, or all. [default: 5]", VIDEOS)] = "5",
+    name: NameOption = None,
+    modality: ModalityOption = None,
+    flow: FlowOption = None,
+    flow_weights: WeightsOption = None,
+    device: DeviceOption = "auto",
+    val_fraction: Annotated[float | None, option("Share of the videos for the split val.", LABELS)] = None,
+    skip_bad: SkipOption = False,
+    overwrite: OverwriteOption = False,
+    workers: WorkersOption = "auto",
+    dry_run: DryOption = False,
+) -> None:
+    """Take frames from a folder of videos; every frame kept has a next one, for optical flow. Run again, it goes on."""
+    from xmodal_cli.datasets.videos.plan import WorkSettings
+    from xmodal_cli.datasets.videos.video import VideoSettings, prepare_video
+
+    work = WorkSettings(
+        videos, out_folder, _count(frames_per_video), name, skip_bad, overwrite, worker_count(workers), dry_run
+    )
+    with_flow = _flow(work, modality, flow, flow_weights, device)
+    _run(lambda progress: prepare_video(VideoSettings(work, val_fraction), progress), work, with_flow)
+
+
+@command(prepare_app, "jhmdb", path="prepare jhmdb", examples=JHMDB_EXAMPLES)
+def jhmdb_command(
+    videos: Annotated[Path, option("Folder of the clips, in folders named after their action.", VIDEOS, "--videos")],
+    out_folder: OutOption,
+    boxes: Annotated[
+        Path | None, option("jhmdb_annot.mat, or CSV. [default: looked for in and beside --videos]", LABELS)
+    ] = None,
+    lists: Annotated[
+        Path | None,
+        option("Folder of ACTION_test_splitK.txt, or CSV. [default: looked for in and beside --videos]", LABELS),
+    ] = None,
+    split: Annotated[int, option("Which of the three: 1, 2 or 3. [default: 1]", LABELS)] = 1,
+    frames_per_video: Annotated[
+        str, option("Annotated frames of each clip, evenly spread, or all. [default: all]", VIDEOS)
+    ] = "all",
+    name: NameOption = None,
+    modality: ModalityOption = None,
+    flow: FlowOption = None,
+    flow_weights: WeightsOption = None,
+    device: DeviceOption = "auto",
+    skip_bad: SkipOption = False,
+    overwrite: OverwriteOption = False,
+    workers: WorkersOption = "auto",
+    dry_run: DryOption = False,
+) -> None:
+    """Prepare the JHMDB clips: 21 actions, a box in every frame, one of three splits. Run again, it goes on."""
+    from xmodal_cli.datasets.videos.jhmdb import JhmdbSettings, prepare_jhmdb
+    from xmodal_cli.datasets.videos.plan import WorkSettings
+
+    work = WorkSettings(
+        videos, out_folder, _count(frames_per_video), name, skip_bad, overwrite, worker_count(workers), dry_run
+    )
+    with_flow = _flow(work, modality, flow, flow_weights, device)
+    _run(lambda progress: prepare_jhmdb(JhmdbSettings(work, boxes, lists, split), progress), work, with_flow)
+
+
+@command(prepare_app, "ucf101", path="prepare ucf101", examples=UCF101_EXAMPLES)
+def ucf101_command(
+    videos: Annotated[Path, option("Folder of the videos, as in the archive: UCF-101.", VIDEOS, "--videos")],
+    out_folder: OutOption,
+    lists: Annotated[
+        Path | None, option("Folder of trainlist01.txt. [default: looked for in and beside --videos]", LABELS)
+    ] = None,
+    split: Annotated[int, option("Which of the three lists: 1, 2 or 3. [default: 1]", LABELS)] = 1,
+    test: Annotated[bool, option("Take the videos of the test list too, as split test.", LABELS, "--test")] = False,
+    frames_per_video: Annotated[str, option("How many, evenly spread, or all. [default: 5]", VIDEOS)] = "5",
+    name: NameOption = None,
+    modality: ModalityOption = None,
+    flow: FlowOption = None,
+    flow_weights: WeightsOption = None,
+    device: DeviceOption = "auto",
+    skip_bad: SkipOption = False,
+    overwrite: OverwriteOption = False,
+    workers: WorkersOption = "auto",
+    dry_run: DryOption = False,
+) -> None:
+    """Prepare frames of UCF101's train list, five of each video as in the paper. Run again, it goes on."""
+    from xmodal_cli.datasets.videos.plan import WorkSettings
+    from xmodal_cli.datasets.videos.ucf101 import Ucf101Settings, prepare_ucf101
+
+    work = WorkSettings(
+        videos, out_folder, _count(frames_per_video), name, skip_bad, overwrite, worker_count(workers), dry_run
+    )
+    with_flow = _flow(work, modality, flow, flow_weights, device)
+    _run(lambda progress: prepare_ucf101(Ucf101Settings(work, lists, split, test), progress), work, with_flow)
+
+
+def _flow(
+    work: WorkSettings, modality: list[str] | None, flow: str | None, weights: Path | None, device: str
+) -> FlowSettings | None:
+    """How flow is made; None where none is wanted.
+
+    Raises:
+        SettingsError: options that make no sense.
+    """
+    from xmodal_cli.datasets.videos.flow import FlowSettings, check_flow
+
+    if not modality:
+        if flow is not None or weights is not None:
+            raise SettingsError("--flow and --flow-weights say how flow is made.", "Add --modality flow.")
+        return None
+    settings = FlowSettings(
+        tuple(dict.fromkeys(modality)), flow or "dis", weights, device, work.overwrite, work.workers, work.videos
+    )
+    check_flow(settings)
+    return settings
+
+
+def _run(
+    prepare: Callable[[Callable[[int, int], None]], VideosReport], work: WorkSettings, flow: FlowSettings | None
+) -> None:
+    """Do the work and show its report; an interruption says how to go on."""
+    made = None
+    with finished_files_kept():
+        with counting("videos prepared") as progress:
+            report = prepare(progress)
+        if flow is not None:
+            with counting("videos with flow") as progress:
+                made = _make_flow(report, work, flow, progress)
+    for note in report.notes:
+        out.warn(note)
+    for problem in report.left_out.values():
+        out.warn(f"left out: {problem}")
+    title = "dry run: nothing was written" if report.dry_run else "prepared"
+    tables = [table(title, ["", ""], [list(line) for line in report.table()], left=2)]
+    results = report.to_dict()
+    if made is not None:
+        tables.append(table("optical flow", ["", ""], [list(line) for line in made.table()], left=2))
+        results["flow"] = made.to_dict()
+    out.result(results, tables, data=report.root)
+    out.next_step("the same command without --dry-run" if report.dry_run else f"xmodal prepare check {work.out}")
+
+
+def _make_flow(
+    report: VideosReport, work: WorkSettings, flow: FlowSettings, progress: Callable[[int, int], None]
+) -> FlowReport:
+    from xmodal_cli.data.prepared import PreparedData
+    from xmodal_cli.datasets.videos.flow import add_flow
+    from xmodal_cli.datasets.videos.flow_trial import try_flow
+
+    if report.dry_run:
+        return try_flow(work.videos, flow, sum(report.splits.values()), report.workers)
+    return add_flow(PreparedData.open(work.out), flow, progress)
+
+
+def _count(text: str) -> int | None:
+    """Frames of each video; None for all.
+
+    Raises:
+        SettingsError: it is something else.
+    """
+    if text == "all":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise SettingsError(f"--frames-per-video takes all or a number above 0; found '{text}'.")
+    return int(text)

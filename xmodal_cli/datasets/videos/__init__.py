@@ -1,0 +1,1 @@
+"""Frames of videos as prepared data: any folder of videos, JHMDB and UCF101."""

@@ -1,0 +1,197 @@
+"""Join a detector with a student, and see what that finds: alone, beside the detector itself, and fused with it.
+
+The three rows of the paper's Table 5: RGB, the modality without labels, and both together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xmodal_cli.data.prepared import RGB, PreparedData
+from xmodal_cli.detect.branches import Trained
+from xmodal_cli.detect.join import join_runs, size_notes
+from xmodal_cli.detect.run_evaluation import DetectionEvaluation, evaluate_runs, evaluate_visions
+from xmodal_cli.detect.scoring import check_metric, labelled_images
+from xmodal_cli.detect.unadapted import show_unadapted
+from xmodal_cli.detect.vision_join import Vision, join_vision, load_vision, taught_with
+from xmodal_cli.errors import SettingsError
+from xmodal_cli.runs.folder import RunFolder
+from xmodal_cli.transfer.student import load_student
+
+Watcher = Callable[[int, int], None]  # (images seen, images in all)
+ALONE, DETECTOR, FUSED = "zero_shot", "detector", "fused"
+
+
+@dataclass(frozen=True)
+class ZeroShotResult:
+    """What a joined detector is worth.
+
+    Args:
+        run: the joined detector's folder.
+        detector, modality: what was joined, and what it sees now.
+        scores: by what was scored: `zero_shot`; with fusion also `detector` and `fused`. Empty if nothing was.
+        notes: what one should know of the joint.
+    """
+
+    run: Path
+    detector: str
+    modality: str
+    scores: Mapping[str, DetectionEvaluation]
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The `results` of `--json`."""
+        return {
+            "run": str(self.run),
+            "detector": self.detector,
+            "modality": self.modality,
+            "notes": list(self.notes),
+            **{name: each.to_dict() for name, each in self.scores.items()},
+        }
+
+    def rows(self) -> list[list[object]]:
+        """A table of classes, a column for each row of Table 5, closed by the mean."""
+        shown = [self.scores[name].scores for name in (DETECTOR, ALONE, FUSED) if name in self.scores]
+        rows: list[list[object]] = [
+            [name, *("no objects" if each.ap[name] is None else f"{each.ap[name]:.1f}" for each in shown)]
+            for name in shown[0].ap
+        ]
+        return [*rows, ["mean", *(f"{each.mAP:.1f}" for each in shown)]]
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How a joined detector is scored.
+
+    Args:
+        data: the prepared data set.
+        split: a name, or several joined by `+`.
+        fuse: whether the detector itself, and both together, are scored too.
+        metric, proposals, size, classes, device, precision: as in `run_evaluation.evaluate_runs`.
+    """
+
+    data: PreparedData
+    split: str = "val"
+    fuse: bool = False
+    metric: str = "voc"
+    proposals: str | None = None
+    size: int | None = None
+    classes: Mapping[str, str] | None = None
+    device: str = "auto"
+    precision: str = "fp32"
+
+
+def zero_shot(
+    trained: Trained,
+    student: RunFolder | str,
+    scoring: Scoring | None,
+    *,
+    runs: Path = Path("runs"),
+    name: str | None = None,
+    overwrite: bool = False,
+    watch: Watcher = lambda done, total: None,
+) -> ZeroShotResult:
+    """Join a detector with a student, and score what comes of it.
+
+    Args:
+        trained: the detector.
+        student: a finished transfer whose teacher is the network inside the detector; or a modality of the data set,
+            which the detector is then shown as it is.
+        scoring: how; None only joins.
+        runs: the folder of all runs.
+        name, overwrite: of the joined run.
+        watch: told how many images have been seen.
+
+    Raises:
+        XmodalError: the two do not go together, or data and settings are at fault.
+    """
+    if scoring is not None:
+        check_metric(scoring.metric)
+        labelled_images(scoring.data, scoring.split)  # refused now, before a run is made
+    if isinstance(student, RunFolder):
+        joined = join_runs(trained, student, runs=runs, name=name, overwrite=overwrite)
+        notes = tuple(size_notes(trained, student))
+    else:
+        if scoring is None:
+            raise SettingsError("A detector without a student is only scored.", "Leave --join-only out.")
+        joined = show_unadapted(trained, scoring.data, student, runs=runs, name=name, overwrite=overwrite)
+        notes = (f"No student: the detector looks at {student} as if it were what it learned on.",)
+    modality = joined.card()["branches"][0]["modality"]
+    scores: dict[str, DetectionEvaluation] = {}
+    if scoring is not None:
+        subjects = {ALONE: [joined]}
+        if scoring.fuse:
+            subjects |= {DETECTOR: [trained.run], FUSED: [trained.run, joined]}
+        scores = {key: _scored(subject, scoring, runs, watch) for key, subject in subjects.items()}
+    return ZeroShotResult(joined.path, str(trained.run.path), modality, scores, notes)
+
+
+def zero_shot_vision(
+    detector: str,
+    student: RunFolder,
+    scoring: Scoring | None,
+    *,
+    weights: str | None = None,
+    runs: Path = Path("runs"),
+    name: str | None = None,
+    overwrite: bool = False,
+    watch: Watcher = lambda done, total: None,
+) -> ZeroShotResult:
+    """As `zero_shot`, of a torchvision detector.
+
+    Args:
+        detector: torchvision's name.
+        weights: `coco`, `random` or a file; by default those that taught the student.
+        student, scoring, runs, name, overwrite, watch: as in `zero_shot`.
+
+    Raises:
+        XmodalError: the two do not go together, or data and settings are at fault.
+    """
+    if scoring is not None:
+        check_metric(scoring.metric)
+        labelled_images(scoring.data, scoring.split)
+        if scoring.proposals is not None or scoring.size is not None:
+            raise SettingsError(
+                "--proposals and --size are for Fast R-CNN: torchvision's detectors make their own proposals.",
+                "Leave them out.",
+            )
+    joined = join_vision(detector, student, weights=weights, runs=runs, run_name=name, overwrite=overwrite)
+    below = load_vision(joined)
+    scores: dict[str, DetectionEvaluation] = {}
+    if scoring is not None:
+        subjects = {ALONE: [below]}
+        if scoring.fuse:
+            whole = taught_with(detector, student, load_student(student), weights)
+            colour = Vision(whole, RGB, whole.network.input)
+            subjects |= {DETECTOR: [colour], FUSED: [colour, below]}
+        for key, visions in subjects.items():
+            scores[key] = evaluate_visions(
+                visions,
+                scoring.data,
+                split=scoring.split,
+                metric=scoring.metric,
+                classes=scoring.classes,
+                device=scoring.device,
+                root=runs,
+                watch=watch,
+            )
+    return ZeroShotResult(joined.path, detector, below.modality, scores)
+
+
+def _scored(subject: list[RunFolder], scoring: Scoring, runs: Path, watch: Watcher) -> DetectionEvaluation:
+    return evaluate_runs(
+        subject,
+        scoring.data,
+        split=scoring.split,
+        metric=scoring.metric,
+        proposals=scoring.proposals,
+        size=scoring.size,
+        classes=scoring.classes,
+        device=scoring.device,
+        precision=scoring.precision,
+        root=runs,
+        watch=watch,
+    )
