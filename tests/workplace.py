@@ -181,6 +181,12 @@ def _make_runs() -> None:
     _run("distill", *hha, *teacher, "--run-name", "NAME", "--transfer", "features.3:features.3")
     for name in ("NAME", "HHA_RUN", "RUN_A", "RUN_B"):
         _run("finetune", *hha, *squeezenet, "--run-name", name)
+    for name, kind in (("NAME", "hha"), ("HHA_RUN", "hha"), ("RGB_RUN", "rgb")):
+        masks = "--task", "segmentation", "--init", f"runs/finetune/{name}", "--data", "data/rig", "--modality", kind
+        _run("finetune", *masks, *SHORT, "--run-name", name)
+    _run("evaluate", "runs/segmentation/NAME", "--data", "data/rig", "--split", "val")
+    shutil.move(str(next(Path("runs/evaluate").iterdir()) / "detections.json"), "masks.json")
+    shutil.rmtree("runs/evaluate")
     _run("evaluate", "runs/finetune/NAME", "--data", "data/rig", "--split", "val")
     next(Path("runs/evaluate").iterdir()).rename("runs/evaluate/DISPARITY_EVALUATION")
     rpn = "--method", "rpn", "--init", "random", "--iterations", "2", "--most", "50"

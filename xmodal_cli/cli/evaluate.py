@@ -22,7 +22,7 @@ from xmodal_cli.cli.options import (
 )
 from xmodal_cli.cli.output import out, table
 from xmodal_cli.cli.progress import counting
-from xmodal_cli.errors import SettingsError
+from xmodal_cli.errors import SettingsError, closest
 
 if TYPE_CHECKING:
     from xmodal_cli.detect.probe_evaluation import Baseline, Evaluation
@@ -42,10 +42,13 @@ xmodal evaluate runs/finetune/RGB_RUN runs/finetune/HHA_RUN --split val
 xmodal evaluate runs/finetune/latest --metric coco --json
 xmodal evaluate --detections detections.json --data data/nyud2 --split val
 xmodal evaluate runs/finetune/HHA_RUN --against runs/evaluate/DISPARITY_EVALUATION
+xmodal evaluate runs/segmentation/RGB_RUN runs/segmentation/HHA_RUN --task segmentation --split val
 xmodal evaluate runs/distill/latest --probe
 xmodal evaluate --probe --init imagenet --backbone squeezenet1_1 --modality rgb --data data/nyud2
 """
-DETECTOR, PROBE = "Detectors", "Probe"
+DETECTOR, MASKS, PROBE = "Detectors", "Masks", "Probe"
+SEGMENTATION = "segmentation"
+TASKS = ("detection", SEGMENTATION)
 
 
 @command(app, "evaluate", examples=EXAMPLES)
@@ -64,6 +67,16 @@ def evaluate_command(
     size: Annotated[int | None, option("Short side in pixels, for all runs. [default: each its own]", DETECTOR)] = None,
     against: Annotated[Path | None, option("An earlier evaluation: count the classes won.", DETECTOR)] = None,
     paper: Annotated[str | None, option("Show a row of the paper beside, e.g. table1/1C.", DETECTOR)] = None,
+    task: Annotated[
+        str | None, option("detection, or segmentation: score masks. [default: what the run is for]", MASKS)
+    ] = None,
+    superpixels: Annotated[
+        bool | None,
+        option("Make masks whole superpixels. [default: yes]", MASKS, "--superpixels/--no-superpixels"),
+    ] = None,
+    mask_threshold: Annotated[
+        float | None, option("Mean probability from which on they are of a mask. [default: 0.4]", MASKS)
+    ] = None,
     probe: Annotated[
         bool, typer.Option("--probe", help="Name annotated boxes from frozen features.", rich_help_panel=PROBE)
     ] = False,
@@ -101,6 +114,12 @@ def evaluate_command(
         "--layer": layer,
         **of_baselines,
     }
+    of_masks = {"--superpixels": superpixels, "--mask-threshold": mask_threshold}
+    if _is_of_masks(task, run, runs):
+        _refuse({**of_probes, "--metric": metric, "--against": against, "--paper": paper}, "is not for masks")
+        _masks(run, detections, data, split, superpixels, mask_threshold, proposals, size, device, precision, runs)
+        return
+    _refuse(of_masks, "is for masks: add --task segmentation")
     beside, earlier = _paper_row(paper), _earlier(against, split, metric)
     if detections is not None:
         _refuse(of_probes, "measures a network, and --detections scores a file")
@@ -141,6 +160,63 @@ def _refuse(options: dict[str, Any], why: str) -> None:
     given = [name for name, value in options.items() if value is not None and value != []]
     if given:
         raise SettingsError(f"{', '.join(given)} {why}.", "Leave it out, or see `xmodal evaluate --help`.")
+
+
+def _is_of_masks(task: str | None, run: Sequence[Path] | None, runs: Path) -> bool:
+    """Whether masks are scored: as asked for, else if the first run is one of masks.
+
+    Raises:
+        SettingsError: there is no such task, or it is not what the run is for.
+    """
+    from xmodal_cli.runs.folder import open_run
+
+    if task not in (None, *TASKS):
+        raise SettingsError(f"--task {task!r} is not one of {', '.join(TASKS)}.", closest(str(task), TASKS) or None)
+    own = bool(run) and open_run((run or [])[0]).command == SEGMENTATION
+    if own and task == TASKS[0]:
+        raise SettingsError(
+            f"{(run or [])[0]} is a run of masks; its boxes are those of its detector.",
+            "Score the detector's own run, or leave --task out.",
+        )
+    return own or task == SEGMENTATION
+
+
+def _masks(
+    run: Sequence[Path] | None,
+    detections: Path | None,
+    data: Path | None,
+    split: str,
+    superpixels: bool | None,
+    threshold: float | None,
+    proposals: str | None,
+    size: int | None,
+    device: str,
+    precision: str,
+    runs: Path,
+) -> None:
+    """Score masks of runs, or of a file, and report them."""
+    from xmodal_cli.cli import evaluate_masks
+    from xmodal_cli.runs.folder import latest, open_run
+
+    if detections is not None:
+        making = {"--superpixels": superpixels, "--mask-threshold": threshold, "--proposals": proposals}
+        _refuse({"a run": run, "--size": size, **making}, "is not used: --detections is a finished file")
+        evaluate_masks.score_mask_file(detections, data, split, runs)
+        return
+    found = [open_run(path) for path in run or ()] or [latest(runs, (SEGMENTATION,))]
+    evaluate_masks.refuse_other_runs(found)
+    evaluate_masks.score_masks(
+        found,
+        data,
+        split,
+        superpixels=superpixels,
+        threshold=threshold,
+        proposals=proposals,
+        size=size,
+        device=device,
+        precision=precision,
+        runs=runs,
+    )
 
 
 def _score_file(path: Path, data: Path | None, split: str, metric: str | None, runs: Path) -> DetectionEvaluation:

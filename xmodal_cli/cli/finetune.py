@@ -33,6 +33,7 @@ from xmodal_cli.cli.training import (
     WorkersSetting,
     train,
 )
+from xmodal_cli.errors import SettingsError, closest
 
 if TYPE_CHECKING:
     from xmodal_cli.detect.finetune import FinetuneResult, Rehearsal
@@ -43,17 +44,28 @@ xmodal finetune --data data/nyud2 --modality rgb --init imagenet --backbone alex
 xmodal finetune --data data/nyud2 --modality hha --init random --backbone caffenet --preset paper-no-init
 xmodal finetune --data data/nyud2 --modality hha --init runs/distill/latest --freeze-through pool5
 xmodal finetune --resume runs/finetune/NAME
+xmodal finetune --task segmentation --init runs/finetune/NAME --data data/nyud2 --modality hha
 Then: xmodal evaluate runs/finetune/latest --split val
 """
 
+DETECTION, SEGMENTATION = TASKS = "detection", "segmentation"
 NETWORK, IMAGES, REGIONS, HEAD = "Network", "Images", "Regions", "Head and losses"
 
 
 @command(app, "finetune", examples=EXAMPLES)
 def finetune_command(
     data: DataOption = None,
+    task: Annotated[
+        str | None,
+        option("detection, or segmentation: masks of a trained detector's boxes. [default: detection]", NETWORK),
+    ] = None,
     init: Annotated[
-        str | None, option("random, imagenet, a run's folder, or a file of weights. [default: random]", NETWORK)
+        str | None,
+        option(
+            "random, imagenet, a run's folder, or a file of weights; for segmentation the detector's run. "
+            "[default: random]",
+            NETWORK,
+        ),
     ] = None,
     backbone: Annotated[str | None, option("Network, where --init is no run; `xmodal models`.", NETWORK)] = None,
     weights: Annotated[str | None, option("File of ImageNet weights, instead of a download.", NETWORK)] = None,
@@ -100,7 +112,14 @@ def finetune_command(
     ] = None,
     pooling: Annotated[str | None, option("max (RoI max pooling) or align (RoIAlign). [default: max]", HEAD)] = None,
     pool_size: Annotated[int | None, option("Cells per side of a region, for a new head.", HEAD)] = None,
-    features: Annotated[str | None, option("Classify fc7 or fc6. [default: fc7]", HEAD)] = None,
+    features: Annotated[
+        str | None,
+        option(
+            "Classify fc7 or fc6; for segmentation what is read, as fc7+pool2+conv4. [default: fc7; of masks the "
+            "paper's layers or their like]",
+            HEAD,
+        ),
+    ] = None,
     dropout: Annotated[
         float | None, option("Share of the head's units dropped. [default: 0; paper: 0.5]", HEAD)
     ] = None,
@@ -137,7 +156,12 @@ def finetune_command(
     dry_run: DryRunOption = False,
 ) -> None:
     """Train a Fast R-CNN detector on few annotated images, from a transferred, copied or random network."""
-    options = dict(locals())
+    options = {**locals(), "input": input_}
+    if _task(task, resume) == SEGMENTATION:
+        from xmodal_cli.cli.finetune_masks import train_mask_command
+
+        train_mask_command(options)
+        return
     from xmodal_cli.detect import finetune as steps
     from xmodal_cli.detect.settings import PRESETS, FinetuneSettings
 
@@ -151,7 +175,25 @@ def finetune_command(
         report=_report,
         report_rehearsal=_report_rehearsal,
     )
-    train(command, {**options, "input": input_})
+    train(command, options)
+
+
+def _task(asked: str | None, resumed: Path | None) -> str:
+    """What is trained: as asked for, or what the run that goes on was for.
+
+    Raises:
+        SettingsError: there is no such task, or the run is for another one.
+    """
+    if asked not in (None, *TASKS):
+        raise SettingsError(f"--task {asked!r} is not one of {', '.join(TASKS)}.", closest(str(asked), TASKS) or None)
+    if resumed is None:
+        return asked or DETECTION
+    from xmodal_cli.runs.folder import open_run
+
+    own = SEGMENTATION if open_run(resumed).command == SEGMENTATION else DETECTION
+    if asked not in (None, own):
+        raise SettingsError(f"{resumed} is a run of --task {own}, not {asked}.", "Leave --task out.")
+    return own
 
 
 def _report(result: FinetuneResult) -> None:

@@ -150,6 +150,7 @@ def features_command(
     examples="""
 xmodal visualize detections runs/finetune/latest
 xmodal visualize detections runs/finetune/RGB_RUN runs/finetune/HHA_RUN --count 6
+xmodal visualize detections runs/segmentation/latest
 xmodal visualize detections --detections runs/evaluate/NAME/detections.json --data data/nyud2 --out found.png
 """,
 )
@@ -166,7 +167,7 @@ def detections_command(
     out_: OutOption = None,
     runs: RunsOption = Path(DEFAULT_RUNS),
 ) -> None:
-    """Show what a detector, several fused, or a file of detections finds, on every modality, beside what is there."""
+    """Show what a detector, several fused, or a file of detections finds, masks too, beside what is there."""
     from xmodal_cli.data.prepared import PreparedData
     from xmodal_cli.pictures.detections import draw_scenes
     from xmodal_cli.pictures.kept import keep_picture, picture_path
@@ -185,7 +186,7 @@ def detections_command(
     else:
         from xmodal_cli.cli.progress import counting
 
-        opened = _several(run, runs, DETECTORS)
+        opened = _several(run, runs, (*DETECTORS, "segmentation"))
         prepared = PreparedData.open(given_anew(data) or opened[0].recorded_data())
         with counting("images") as watch:
             scenes = scenes_of_runs(opened, prepared, split, wanted, count, least_score, most, device, watch)

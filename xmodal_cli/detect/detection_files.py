@@ -93,7 +93,13 @@ def category_ids(data: PreparedData, split: str) -> tuple[int, ...]:
     return tuple(ids[name] if name in ids else next(spare) for name in data.classes)
 
 
-def write_detections(path: Path, detections: Detections, data: PreparedData, split: str) -> None:
+def write_detections(
+    path: Path,
+    detections: Detections,
+    data: PreparedData,
+    split: str,
+    masks: Sequence[Mapping[str, Any]] | None = None,
+) -> None:
     """Write detections as COCO results JSON, an entry per line, every figure in full: reading gives the same arrays.
 
     Args:
@@ -101,15 +107,17 @@ def write_detections(path: Path, detections: Detections, data: PreparedData, spl
         detections: of the split, `images` indexing its IDs.
         data: the prepared data set.
         split: a name, or several joined by `+`.
+        masks: of each detection as compressed RLE whose counts are text, where there are any.
     """
     ids = source_ids(data, split)
     images = [json.dumps(image, ensure_ascii=False) for image in ids.images]
     corners = detections.boxes_xyxy.astype(np.float64)
     boxes_xywh = np.hstack([corners[:, :2], corners[:, 2:] - corners[:, :2]])
     columns = (detections.images.tolist(), detections.labels.tolist(), boxes_xywh.tolist(), detections.scores.tolist())
+    last = [""] * len(detections) if masks is None else [f', "segmentation": {json.dumps(mask)}' for mask in masks]
     lines = [
-        f'{{"image_id": {images[image]}, "category_id": {ids.categories[label]}, "bbox": {box}, "score": {score}}}'
-        for image, label, box, score in zip(*columns, strict=True)
+        f'{{"image_id": {images[image]}, "category_id": {ids.categories[label]}, "bbox": {box}, "score": {score}{end}}}'
+        for image, label, box, score, end in zip(*columns, last, strict=True)
     ]
     files.write_text(path, "[\n" + ",\n".join(lines) + "\n]\n")
 

@@ -18,6 +18,7 @@ import xmodal_cli
 from xmodal_cli.data.memory import MEMORY_SHARE, free_memory_bytes
 from xmodal_cli.detect.branches import COMMAND, branch_card, detector_card, save_branch
 from xmodal_cli.detect.build import Plan, build
+from xmodal_cli.detect.mask_settings import MaskSettings
 from xmodal_cli.detect.predict import detect
 from xmodal_cli.detect.samples import collate
 from xmodal_cli.detect.scoring import objects_in
@@ -131,7 +132,7 @@ class Rehearsal:
         memory_bytes: peak memory so far.
     """
 
-    settings: FinetuneSettings
+    settings: FinetuneSettings | MaskSettings
     images: int
     held_out: int
     left_out: dict[str, int]

@@ -168,14 +168,38 @@ def voc_ap(detections: Detections, objects: Objects, classes: Sequence[str], *, 
     """
     check_labels(detections.labels, len(classes))
     check_objects(objects, len(classes))
+    best, most = np.full(len(detections), NOTHING, np.int64), np.zeros(len(detections))
+    for number in range(len(classes)):
+        mine, there = np.flatnonzero(detections.labels == number), np.flatnonzero(objects.labels == number)
+        own, most[mine] = best_objects(detections[mine], objects[there])
+        best[mine] = np.where(own == NOTHING, NOTHING, there[own] if len(there) else NOTHING)
+    return judged(detections, objects, classes, best, most, iou)
+
+
+def judged(
+    detections: Detections,
+    objects: Objects,
+    classes: Sequence[str],
+    best: NDArray[np.int64],
+    overlaps: NDArray[np.float64],
+    iou: float,
+) -> ApResult:
+    """Score detections of which it is known what they overlap most, boxes or masks.
+
+    Args:
+        detections, objects, classes: as in `voc_ap`.
+        best: `(N,)`, the object of its class and image that each detection overlaps most, `NOTHING` for none.
+        overlaps: `(N,)`, their IoU.
+        iou: smallest of a hit.
+    """
     images = 1 + max(int(part.images.max(initial=0)) for part in (detections, objects))
     ends = np.cumsum(np.bincount(detections.labels, minlength=len(classes)))[:-1]
     members = np.split(np.argsort(detections.labels.astype(np.int32), kind="stable"), ends)  # (N of the class,) each
     curves = []
     for number, (name, mine) in enumerate(zip(classes, members, strict=True)):
-        found = detections[mine[np.argsort(-detections.scores[mine], kind="stable")]]
-        there = objects[np.flatnonzero(objects.labels == number)]
-        hits, counted = _judge(found, there, iou)
+        falling = mine[np.argsort(-detections.scores[mine], kind="stable")]
+        found, there = detections[falling], objects[np.flatnonzero(objects.labels == number)]
+        hits, counted = _judge(best[falling], overlaps[falling], objects.crowd, iou)
         to_find = np.bincount(there.images[~there.crowd], minlength=images)
         curves.append(ClassCurve(name, to_find, found.scores[counted], hits[counted], found.images[counted]))
     counts = detections.counts(len(classes)).tolist()
@@ -201,15 +225,23 @@ def average_precision(recall: NDArray[np.float64], precision: NDArray[np.float64
     return float(np.sum(np.diff(recall, prepend=0.0) * envelope))
 
 
-def _judge(found: Detections, there: Objects, iou: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which detections of one class, in falling score, hit; and which count at all: two arrays `(N,)`."""
-    best, overlap = best_objects(found, there)
-    near = (best != NOTHING) & (overlap >= iou)
-    crowd = np.zeros(len(found), np.bool_)
-    crowd[near] = there.crowd[best[near]]
+def _judge(
+    best: NDArray[np.int64], overlaps: NDArray[np.float64], crowds: NDArray[np.bool_], iou: float
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which detections of one class, in falling score, hit; and which count at all: two arrays `(N,)`.
+
+    Args:
+        best: `(N,)`, the object that each overlaps most.
+        overlaps: `(N,)`, their IoU.
+        crowds: whether each object is a crowd.
+        iou: smallest of a hit.
+    """
+    near = (best != NOTHING) & (overlaps >= iou)
+    crowd = np.zeros(len(best), np.bool_)
+    crowd[near] = crowds[best[near]]
     claims = np.flatnonzero(near & ~crowd)
     _, first = np.unique(best[claims], return_index=True)  # the first claim on each object is its best detection
-    hits = np.zeros(len(found), np.bool_)
+    hits = np.zeros(len(best), np.bool_)
     hits[claims[first]] = True
     return hits, ~crowd
 

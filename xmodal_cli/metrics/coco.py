@@ -10,7 +10,7 @@ Shapes: N detections and M objects of all images together, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodal_cli.metrics.detections import Detections, Objects, check_labels, check_objects
+
+Masks = Sequence[Mapping[str, Any]]  # compressed RLE, one for each detection or object
 
 BEST = (1, 10, 100)  # detections per image and class that count; COCO's standard, the last one for AP
 AREAS = ("all", "small", "medium", "large")  # the evaluator's order; borders at 32 x 32 and 96 x 96 px
@@ -73,13 +75,16 @@ class CocoResult:
         }
 
 
-def coco_ap(detections: Detections, objects: Objects, classes: Sequence[str]) -> CocoResult:
+def coco_ap(
+    detections: Detections, objects: Objects, classes: Sequence[str], masks: tuple[Masks, Masks] | None = None
+) -> CocoResult:
     """Score detections as COCO does.
 
     Args:
         detections: what was found.
         objects: what is there, numbered by the same list of images.
         classes: class names, which the labels of both index.
+        masks: compressed RLE of detections and of objects; where given, masks are compared in place of boxes.
 
     Raises:
         DataError: there is not one object to find.
@@ -94,7 +99,7 @@ def coco_ap(detections: Detections, objects: Objects, classes: Sequence[str]) ->
     """
     check_labels(detections.labels, len(classes))
     check_objects(objects, len(classes))
-    precision, recall = _evaluate(detections, objects, classes)
+    precision, recall = _evaluate(detections, objects, classes, masks)
     of_class, of_class_50 = precision[:, :, :, 0, -1], precision[IOU_50, :, :, 0, -1]
     counts = objects.counts(len(classes)).tolist()
     return CocoResult(
@@ -112,24 +117,42 @@ def coco_ap(detections: Detections, objects: Objects, classes: Sequence[str]) ->
 
 
 def _evaluate(
-    detections: Detections, objects: Objects, classes: Sequence[str]
+    detections: Detections, objects: Objects, classes: Sequence[str], masks: tuple[Masks, Masks] | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The evaluator's precision `(10 IoUs, 101 recalls, K, 4 areas, 3 bests)` and recall `(10, K, 4, 3)`; -1: none."""
     from faster_coco_eval import COCO, COCOeval_faster
 
-    images = np.unique(np.concatenate([detections.images, objects.images])).tolist()
+    numbers = np.concatenate([detections.images, objects.images]).tolist()
+    all_masks = [mask for part in masks or () for mask in part]
+    sizes = {image: tuple(mask["size"]) for image, mask in zip(numbers, all_masks, strict=False)}
     common = {
-        "images": [{"id": image} for image in images],
+        "images": [
+            {"id": image, **dict(zip(("height", "width"), sizes.get(image, ()), strict=False))}
+            for image in sorted(set(numbers))
+        ],
         "categories": [{"id": number, "name": name} for number, name in enumerate(classes)],
     }
-    sizes = np.clip(detections.boxes_xyxy[:, 2:] - detections.boxes_xyxy[:, :2], 0, None).astype(np.float64).prod(1)
-    there = _entries(objects, area=objects.areas.tolist(), iscrowd=objects.crowd.astype(int).tolist())
-    found = _entries(detections, area=sizes.tolist(), score=detections.scores.tolist())
-    evaluator = COCOeval_faster(COCO({**common, "annotations": there}), COCO({**common, "annotations": found}), "bbox")
+    columns = [{}, {}] if masks is None else [{"segmentation": list(each)} for each in masks]
+    there = _entries(objects, area=objects.areas.tolist(), iscrowd=objects.crowd.astype(int).tolist(), **columns[1])
+    found = _entries(
+        detections, area=_areas(detections, masks and masks[0]), score=detections.scores.tolist(), **columns[0]
+    )
+    kind = "bbox" if masks is None else "segm"
+    evaluator = COCOeval_faster(COCO({**common, "annotations": there}), COCO({**common, "annotations": found}), kind)
     evaluator.params.maxDets = list(BEST)
     evaluator.evaluate()
     evaluator.accumulate()
     return np.asarray(evaluator.eval["precision"]), np.asarray(evaluator.eval["recall"])
+
+
+def _areas(detections: Detections, masks: Masks | None) -> list[float]:
+    """Pixels of every detection's mask, or of its box."""
+    if masks is not None:
+        from faster_coco_eval.core import mask as coco_masks
+
+        return [float(area) for area in coco_masks.area(list(masks))] if masks else []
+    sizes = np.clip(detections.boxes_xyxy[:, 2:] - detections.boxes_xyxy[:, :2], 0, None).astype(np.float64).prod(1)
+    return [float(size) for size in sizes]
 
 
 def _entries(flat: Detections | Objects, **columns: list[Any]) -> list[dict[str, Any]]:

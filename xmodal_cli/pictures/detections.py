@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from xmodal_cli.data.annotations import Annotations
 from xmodal_cli.data.images import write_png
+from xmodal_cli.data.masks import decode_mask
 from xmodal_cli.data.prepared import RGB, PreparedData
 from xmodal_cli.detect.prediction import Prediction
-from xmodal_cli.errors import DataError
 from xmodal_cli.metrics.average_precision import IOU
 from xmodal_cli.metrics.detections import Detections
 from xmodal_cli.metrics.recall import pairwise_iou
@@ -190,36 +190,6 @@ def tint(picture: Picture, mask: NDArray[np.bool_], colour: Colour) -> None:
     """
     mixed = picture[mask] * (1 - TINT) + np.array(colour) * TINT
     picture[mask] = mixed.round().astype(np.uint8)
-
-
-def decode_mask(segmentation: Any, size_hw: tuple[int, int]) -> NDArray[np.bool_] | None:
-    """A COCO segmentation as a mask.
-
-    Args:
-        segmentation: RLE, compressed or not, or polygons; None and empty ones are no mask.
-        size_hw: of the image.
-
-    Raises:
-        DataError: it is none of these, or of another image size.
-
-    Example:
-        >>> decode_mask([[1, 0, 3, 0, 3, 2, 1, 2]], (2, 4)).astype(int).tolist()
-        [[0, 1, 1, 0], [0, 1, 1, 0]]
-    """
-    from faster_coco_eval.core import mask as coco_masks
-
-    if not segmentation:
-        return None
-    height, width = size_hw
-    try:
-        decoded = coco_masks.decode(coco_masks.segmToRle(segmentation, width, height))
-    except Exception as error:  # whatever the reader of the masks does with damage
-        raise DataError(f"A mask cannot be read: {type(error).__name__} {error}.", "See docs/data.md.") from None
-    if decoded.shape != size_hw:
-        raise DataError(
-            f"A mask is of {decoded.shape[0]} x {decoded.shape[1]} pixels, its image of {height} x {width}."
-        )
-    return np.asarray(decoded, np.bool_)
 
 
 def hits(found: Detections, objects: Annotations) -> NDArray[np.bool_]:

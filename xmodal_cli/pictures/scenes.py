@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from xmodal_cli.data.masks import decode_mask
 from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.detect.branches import DETECTORS
 from xmodal_cli.detect.detection_files import read_detections, read_segmentations
+from xmodal_cli.detect.hypercolumns import COMMAND as MASKS
+from xmodal_cli.detect.mask_evaluation import Projection, detect_masks
 from xmodal_cli.detect.run_evaluation import detect_together
 from xmodal_cli.errors import SettingsError, closest
-from xmodal_cli.pictures.detections import Scene, decode_mask, scenes_of
+from xmodal_cli.pictures.detections import Scene, scenes_of
 from xmodal_cli.pictures.eyes import evenly
 from xmodal_cli.runs.folder import RunFolder
 
@@ -43,10 +46,10 @@ def scenes_of_runs(
     device: str = "auto",
     watch: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Scene]:
-    """What finished detectors find now; several are fused.
+    """What finished detectors find now, with masks where all of the runs give them; several are fused.
 
     Args:
-        runs: of `finetune`.
+        runs: of `finetune`, or of masks.
         data: the prepared data set.
         split: whose pairs.
         wanted: their IDs; None chooses.
@@ -60,12 +63,20 @@ def scenes_of_runs(
         XmodalError: settings, runs or data are at fault.
     """
     for run in runs:
-        if run.command not in DETECTORS:
+        if run.command not in (*DETECTORS, MASKS):
             raise SettingsError(
                 f"{run.path} is a run of `xmodal {run.command}`, which finds no objects.",
                 "Name a run of `xmodal finetune`.",
             )
     shown = choose_ids(data, split, wanted, count)
+    if all(run.command == MASKS for run in runs):
+        made = detect_masks(runs, data, shown, Projection(), device=device, watch=watch, least_score=least_score)
+        masks = [
+            decode_mask(mask, data.size_hw(shown[image]))
+            for mask, image in zip(made.masks, made.detections.images.tolist(), strict=True)
+        ]
+        annotations = data.annotations(split)
+        return scenes_of(made.detections, shown, shown, annotations, least_score=least_score, most=most, masks=masks)
     found = detect_together(runs, data, shown, device=device, watch=watch).detections
     return scenes_of(found, shown, shown, data.annotations(split), least_score=least_score, most=most)
 

@@ -133,8 +133,9 @@ def build_optimiser(module: nn.Module, settings: FitSettings) -> torch.optim.Opt
         if parameter.requires_grad:
             decay = settings.weight_decay if parameter.ndim > 1 else 0.0
             factor = settings.bias_lr if name.endswith("bias") else 1.0
-            for part, slower in settings.part_lr.items():
-                factor *= slower if part in name.split(".") else 1.0
+            for part in name.split("."):
+                factor *= settings.part_lr.get(part, 1.0)
+                decay *= settings.part_decay.get(part, 1.0)
             groups.setdefault((decay, factor), []).append(parameter)
     parameters = [
         {"params": members, "weight_decay": decay, "lr_factor": factor} for (decay, factor), members in groups.items()

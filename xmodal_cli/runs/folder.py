@@ -33,6 +33,7 @@ CONFIG, ENVIRONMENT, METRICS, LOG, CARD, LOCK = (
     ".lock",
 )
 LATEST, CHECKPOINTS = "latest", "checkpoints"
+MADE_BY = {"segmentation": "finetune --task segmentation"}  # kinds of runs that are not named as what makes them
 NOT_YET_A_RUN = (LOCK, CHECKPOINTS, ENVIRONMENT)  # what a run has before its settings are written
 REPORTED_PACKAGES = ("torch", "torchvision", "timm", "numpy", "opencv-python", "safetensors", "typer")
 
@@ -116,7 +117,7 @@ class RunFolder:
 
     def resume(self) -> str:
         """The command line that continues this run."""
-        return f"xmodal {self.command} --resume {self.path}"
+        return f"xmodal {MADE_BY.get(self.command, self.command)} --resume {self.path}"
 
     def write_start(self, config: Mapping[str, Any]) -> None:
         """Write what is known before the first step: settings and environment."""
@@ -231,8 +232,8 @@ def open_run(path: Path, command: str | Sequence[str] | None = None) -> RunFolde
     found = str(RunFolder(path, "").config()["command"])
     wanted = (command,) if isinstance(command, str) else tuple(command or ())
     if wanted and found not in wanted:
-        asked = " or ".join(f"`xmodal {each}`" for each in wanted)
-        raise SettingsError(f"{path} is a run of `xmodal {found}`, not of {asked}.")
+        made, *asked = (f"`xmodal {MADE_BY.get(each, each)}`" for each in (found, *wanted))
+        raise SettingsError(f"{path} is a run of {made}, not of {' or '.join(asked)}.")
     return RunFolder(path, found)
 
 

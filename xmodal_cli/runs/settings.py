@@ -29,6 +29,7 @@ class FitSettings:
         clip_norm: largest gradient norm; 0 leaves gradients alone.
         bias_lr: factor on the learning rate of biases (Caffe's nets use 2).
         part_lr: factors on the learning rate of parts of the module, by a word in their parameters' names.
+        part_decay: likewise on the decay.
         precision: `fp32`, `bf16` or `fp16`, of the forward pass; losses are float32 always.
         channels_last: memory layout of maps; much faster for convolutions on CPUs and new GPUs.
         device: `cpu`, `cuda`, `cuda:1` ...
@@ -51,6 +52,7 @@ class FitSettings:
     clip_norm: float = 0.0
     bias_lr: float = 1.0
     part_lr: Mapping[str, float] = field(default_factory=dict)
+    part_decay: Mapping[str, float] = field(default_factory=dict)
     precision: str = "fp32"
     channels_last: bool = True
     device: str = "cpu"
