@@ -113,7 +113,14 @@ def test_card_says_what_is_needed_to_use_the_student(run: Path, tiny_data: Prepa
     assert card["student"]["library"] == "torchvision"
     assert card["student"]["input"]["mean"]
     assert card["encoding"] == tiny_data.modality("disparity").to_dict() | {"range": [0, 255]}
-    assert card["transfer"] == [{"teacher": "features.5", "student": "features.5", "weight": 1.0, "adapter_relu": True}]
+    (point,) = card["transfer"]
+    assert point == {
+        "teacher": "features.5",
+        "student": "features.5",
+        "weight": 1.0,
+        "adapter": True,
+        "adapter_relu": True,
+    }
     assert card["data"]["pairs"] == 20
     assert card["iterations"] == 4
 
@@ -121,7 +128,7 @@ def test_card_says_what_is_needed_to_use_the_student(run: Path, tiny_data: Prepa
 def test_saved_config_has_no_auto_left_and_reproduces_the_run(run: Path, tmp_path: Path) -> None:
     config = yaml.safe_load((run / "config.yaml").read_text())
     unresolved = {name: value for name, value in config["settings"].items() if value is None or value == "auto"}
-    assert unresolved == {"teacher_run": None, "proposals": None}  # not used here
+    assert unresolved == {"teacher_run": None, "teacher_detector": None, "proposals": None}  # not used here
     again = distill(DistillSettings.from_dict(from_file(run / "config.yaml")), runs=tmp_path)
     assert_same_student(run, again.run)
 
