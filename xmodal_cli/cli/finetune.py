@@ -12,6 +12,7 @@ from xmodal_cli.cli.command import command
 from xmodal_cli.cli.options import DEFAULT_RUNS, DataOption, RunsOption, option
 from xmodal_cli.cli.output import out, table
 from xmodal_cli.cli.progress import duration
+from xmodal_cli.cli.rehearsal import report_detector_rehearsal
 from xmodal_cli.cli.training import (
     RUN,
     TRAINING,
@@ -36,7 +37,7 @@ from xmodal_cli.cli.training import (
 from xmodal_cli.errors import SettingsError, closest
 
 if TYPE_CHECKING:
-    from xmodal_cli.detect.finetune import FinetuneResult, Rehearsal
+    from xmodal_cli.detect.finetune import FinetuneResult
 
 EXAMPLES = """
 xmodal finetune --data data/nyud2 --modality hha --init runs/distill/latest
@@ -173,7 +174,7 @@ def finetune_command(
         rehearse=steps.rehearse,
         features="trunk's maps",
         report=_report,
-        report_rehearsal=_report_rehearsal,
+        report_rehearsal=report_detector_rehearsal,
     )
     train(command, options)
 
@@ -214,18 +215,3 @@ def _report(result: FinetuneResult) -> None:
         out.say(f"Interrupted; the state is saved. Go on with: xmodal finetune --resume {result.run}")
         raise typer.Exit(INTERRUPTED)
     out.next_step(f"xmodal evaluate {result.run} --split val")
-
-
-def _report_rehearsal(rehearsal: Rehearsal) -> None:
-    """What a run would be, in figures."""
-    left_out = ", ".join(f"{count} {reason}" for reason, count in rehearsal.left_out.items() if count)
-    rows: list[list[object]] = [
-        ["images", f"{rehearsal.images}, {rehearsal.held_out} more held out"],
-        ["left out", left_out or "none"],
-        ["steps", rehearsal.settings.iterations],
-        ["time", f"about {duration(rehearsal.seconds)}, {rehearsal.seconds_per_step * 1000:.0f} ms a step"],
-        ["memory", f"{rehearsal.memory_bytes / 1e9:.1f} GB"],
-    ]
-    tables = [table("dry run: nothing was written", ["", ""], rows, left=2)]
-    out.result(rehearsal, tables, data=rehearsal.settings.data, split=rehearsal.settings.split)
-    out.next_step("the same command without --dry-run")

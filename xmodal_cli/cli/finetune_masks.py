@@ -11,11 +11,12 @@ import typer
 from xmodal_cli.cli.app import INTERRUPTED
 from xmodal_cli.cli.output import out, table
 from xmodal_cli.cli.progress import duration
+from xmodal_cli.cli.rehearsal import report_detector_rehearsal
 from xmodal_cli.cli.training import TrainingCommand, train
 from xmodal_cli.errors import SettingsError
 
 if TYPE_CHECKING:
-    from xmodal_cli.detect.finetune import FinetuneResult, Rehearsal
+    from xmodal_cli.detect.finetune import FinetuneResult
 
 # Options of the command that are no settings of any training: where the run lies, and how it is begun.
 OF_RUNS = ("task", "preset", "devices", "run_name", "runs", "config", "resume", "overwrite", "dry_run", "input_")
@@ -46,7 +47,7 @@ def train_mask_command(options: Mapping[str, Any]) -> None:
         rehearse=steps.rehearse,
         features="trunk's maps",
         report=_report,
-        report_rehearsal=_report_rehearsal,
+        report_rehearsal=report_detector_rehearsal,
     )
     train(command, options)
 
@@ -71,18 +72,3 @@ def _report(result: FinetuneResult) -> None:
         out.say(f"Interrupted; the state is saved. Go on with: xmodal finetune --resume {result.run}")
         raise typer.Exit(INTERRUPTED)
     out.next_step(f"xmodal evaluate {result.run} --task segmentation --split val")
-
-
-def _report_rehearsal(rehearsal: Rehearsal) -> None:
-    """What a run would be, in figures."""
-    left_out = ", ".join(f"{count} {reason}" for reason, count in rehearsal.left_out.items() if count)
-    rows: list[list[object]] = [
-        ["images", f"{rehearsal.images}, {rehearsal.held_out} more held out"],
-        ["left out", left_out or "none"],
-        ["steps", rehearsal.settings.iterations],
-        ["time", f"about {duration(rehearsal.seconds)}, {rehearsal.seconds_per_step * 1000:.0f} ms a step"],
-        ["memory", f"{rehearsal.memory_bytes / 1e9:.1f} GB"],
-    ]
-    tables = [table("dry run: nothing was written", ["", ""], rows, left=2)]
-    out.result(rehearsal, tables, data=rehearsal.settings.data, split=rehearsal.settings.split)
-    out.next_step("the same command without --dry-run")

@@ -10,9 +10,11 @@ import contextlib
 import fcntl
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from xmodal_cli import __version__, files
 from xmodal_cli.data.annotations import ANNOTATION_FOLDER, CocoFile, merge_classes, write_coco
@@ -22,6 +24,7 @@ from xmodal_cli.data.splits import SCENE_FILE, SPLIT_FOLDER, write_scenes, write
 from xmodal_cli.errors import SettingsError
 from xmodal_cli.modalities import MODALITIES
 
+RAW_DEPTH = "raw_depth"  # depth as the sensor gave it, 0 where it saw nothing
 STATE = ".preparing.json"
 LOCK = ".preparing.lock"
 
@@ -101,7 +104,11 @@ def modality_info(name: str, source_range: tuple[float, float] | None = None) ->
     Example:
         >>> modality_info("depth").unit
         'mm'
+        >>> modality_info("raw_depth").encoding
+        'depth'
     """
+    if name == RAW_DEPTH:
+        return replace(modality_info("depth"), folder=RAW_DEPTH)
     entry = MODALITIES[name]
     return ModalityInfo(
         folder=name,
@@ -114,6 +121,13 @@ def modality_info(name: str, source_range: tuple[float, float] | None = None) ->
         flip=entry.flip,
         source_range=source_range if entry.needs_range else None,
     )
+
+
+def objects_by_class(data: PreparedData, split: str) -> dict[str, int]:
+    """Annotated objects of a split, or of several joined by `+`; classes without any are among them."""
+    labels = np.concatenate([found.labels for found in data.annotations(split).values()])
+    counts = np.bincount(labels, minlength=len(data.classes))
+    return {name: int(count) for name, count in zip(data.classes, counts, strict=True)}
 
 
 def rgb_info(rows: Sequence[ManifestRow]) -> ModalityInfo:

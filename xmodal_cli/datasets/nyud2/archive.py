@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodal_cli.data import images
+from xmodal_cli.datasets.assembly import RAW_DEPTH
 from xmodal_cli.datasets.nyud2.camera import CROP_SIZE_HW
 from xmodal_cli.datasets.nyud2.classes import PUBLISHED
 from xmodal_cli.datasets.nyud2.objects import boxes_that_differ, objects_of_record, objects_of_segmentation
-from xmodal_cli.datasets.nyud2.settings import RAW_DEPTH
 from xmodal_cli.datasets.nyud2.source import GroundTruth, Reader
 from xmodal_cli.datasets.nyud2.splits import IMAGE_COUNT, check_split_file, read_mat, split_numbers
 from xmodal_cli.errors import DataError

@@ -21,9 +21,9 @@ from xmodal_cli import files
 from xmodal_cli.data import images
 from xmodal_cli.data.manifest import ManifestRow
 from xmodal_cli.data.prepared import RGB
+from xmodal_cli.datasets.assembly import RAW_DEPTH
 from xmodal_cli.datasets.frames import FrameResult, Link, link_file
 from xmodal_cli.datasets.nyud2.camera import CROP_CAMERA, CROP_SIZE_HW
-from xmodal_cli.datasets.nyud2.settings import RAW_DEPTH
 from xmodal_cli.datasets.nyud2.source import GroundTruth, Reader, Source
 from xmodal_cli.errors import DataError
 from xmodal_cli.modalities import Frame, encode_frame, modality

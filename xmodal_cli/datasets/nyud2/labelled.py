@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xmodal_cli.datasets.assembly import RAW_DEPTH
 from xmodal_cli.datasets.nyud2.camera import COLUMNS, FULL_SIZE_HW, ROWS, to_millimetres
 from xmodal_cli.datasets.nyud2.classes import NAME_COUNT, categories_by_label
 from xmodal_cli.datasets.nyud2.objects import objects_of_labels
-from xmodal_cli.datasets.nyud2.settings import RAW_DEPTH
 from xmodal_cli.datasets.nyud2.source import GroundTruth, Reader
 from xmodal_cli.datasets.nyud2.splits import FIRST_NUMBER, IMAGE_COUNT, identifier, number_of
 from xmodal_cli.errors import DataError

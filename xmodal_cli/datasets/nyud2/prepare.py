@@ -20,7 +20,7 @@ import numpy as np
 from xmodal_cli import __version__, files
 from xmodal_cli.data.annotations import CocoFile
 from xmodal_cli.data.manifest import ManifestRow
-from xmodal_cli.data.prepared import RGB, ModalityInfo, PreparedData
+from xmodal_cli.data.prepared import RGB, PreparedData
 from xmodal_cli.data.splits import check_scenes
 from xmodal_cli.data.workers import resolve_workers, run_jobs
 from xmodal_cli.datasets import assembly
@@ -33,7 +33,7 @@ from xmodal_cli.datasets.nyud2.frames import ImageJob, ImageRecipe, ImageResult,
 from xmodal_cli.datasets.nyud2.labelled import FILE_NAME, open_labelled
 from xmodal_cli.datasets.nyud2.objects import with_ids
 from xmodal_cli.datasets.nyud2.report import Nyud2Report
-from xmodal_cli.datasets.nyud2.settings import KNOWN, RAW_DEPTH, Nyud2Settings, check_settings, choose_modalities
+from xmodal_cli.datasets.nyud2.settings import KNOWN, Nyud2Settings, check_settings, choose_modalities
 from xmodal_cli.datasets.nyud2.source import Source
 from xmodal_cli.datasets.nyud2.splits import check_split_file, ids_by_split, number_of
 from xmodal_cli.datasets.nyud2.superpixels import FOLDER, add_superpixels, find_superpixels
@@ -319,7 +319,7 @@ def _contents(settings: Nyud2Settings, plan: Plan, results: Results) -> assembly
     kept = [] if old is None else [row for key, row in old.rows.items() if key not in made]
     rows = [*results.rows, *kept]
     infos = {} if old is None else {name: info for name, info in old.modalities.items() if name != RGB}
-    infos |= {name: _info(name) for name in recipe.modalities if name != RGB}
+    infos |= {name: assembly.modality_info(name) for name in recipe.modalities if name != RGB}
     labels = _labels(plan, results) if recipe.objects else None if old is not None else assembly.Labels()
     return assembly.Contents(
         root=settings.out,
@@ -333,13 +333,6 @@ def _contents(settings: Nyud2Settings, plan: Plan, results: Results) -> assembly
         camera=CROP_CAMERA.to_dict(),
         provenance=_provenance(plan, results),
     )
-
-
-def _info(name: str) -> ModalityInfo:
-    """The description of a modality; raw depth is depth with zeros where nothing was seen."""
-    if name == RAW_DEPTH:
-        return replace(assembly.modality_info("depth"), folder=RAW_DEPTH)
-    return assembly.modality_info(name)
 
 
 def _labels(plan: Plan, results: Results) -> assembly.Labels:
@@ -391,7 +384,10 @@ def _report(
     plan: Plan, made: PreparedData | None, written: int, superpixels: int, workers: int, seconds: float
 ) -> Nyud2Report:
     truth = {} if made is None else made.provenance.get("ground_truth", {})
-    objects = {} if made is None else {split: _counted(made, split) for split in made.splits}
+    objects: dict[str, dict[str, int]] = {}
+    if made is not None:
+        labelled = {split for split in made.splits if made.annotation_file(split) is not None}
+        objects = {split: assembly.objects_by_class(made, split) if split in labelled else {} for split in made.splits}
     names = set(plan.recipe.modalities)
     size = 0 if made is None else sum(row.bytes for row in made.rows.values() if row.modality in names)
     return Nyud2Report(
@@ -411,15 +407,6 @@ def _report(
         seconds=seconds,
         bytes=size,
     )
-
-
-def _counted(data: PreparedData, split: str) -> dict[str, int]:
-    """Objects of a split by class, classes without any among them; empty where there is no ground truth."""
-    if data.annotation_file(split) is None:
-        return {}
-    labels = np.concatenate([found.labels for found in data.annotations(split).values()])
-    counts = np.bincount(labels, minlength=len(data.classes))
-    return {name: int(count) for name, count in zip(data.classes, counts, strict=True)}
 
 
 def _estimate(plan: Plan, workers: int) -> Nyud2Report:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from xmodal_cli.datasets.assembly import RAW_DEPTH
 from xmodal_cli.datasets.frames import Link
 from xmodal_cli.errors import SettingsError, closest
 from xmodal_cli.modalities import MODALITIES
 
-RAW_DEPTH = "raw_depth"  # depth as the sensor gave it, 0 where it saw nothing
 KNOWN = (*MODALITIES, RAW_DEPTH)
 
 

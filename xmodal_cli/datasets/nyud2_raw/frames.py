@@ -19,10 +19,11 @@ from xmodal_cli import files
 from xmodal_cli.data import images
 from xmodal_cli.data.manifest import ManifestRow
 from xmodal_cli.data.prepared import RGB
+from xmodal_cli.datasets.assembly import RAW_DEPTH
 from xmodal_cli.datasets.nyud2_raw.camera import CROP_HW, CROPPED
 from xmodal_cli.datasets.nyud2_raw.netpbm import decode_pgm, decode_ppm
 from xmodal_cli.datasets.nyud2_raw.registration import register, undistort_colour
-from xmodal_cli.datasets.nyud2_raw.settings import RAW_DEPTH, RawRecipe
+from xmodal_cli.datasets.nyud2_raw.settings import RawRecipe
 from xmodal_cli.datasets.nyud2_raw.synchronise import RawPair
 from xmodal_cli.errors import DataError
 from xmodal_cli.modalities import Frame, depth, encode_frame, modality

@@ -19,7 +19,7 @@ import numpy as np
 
 from xmodal_cli import __version__, files
 from xmodal_cli.data.manifest import ManifestRow
-from xmodal_cli.data.prepared import RGB, ModalityInfo, PreparedData
+from xmodal_cli.data.prepared import RGB, PreparedData
 from xmodal_cli.data.workers import resolve_workers, run_jobs
 from xmodal_cli.datasets import assembly
 from xmodal_cli.datasets.assembly import check_unchanged, open_existing
@@ -27,7 +27,7 @@ from xmodal_cli.datasets.nyud2_raw.camera import CROP_HW, CROPPED
 from xmodal_cli.datasets.nyud2_raw.frames import PARTS, RawResult, encode_pair, prepare_frame
 from xmodal_cli.datasets.nyud2_raw.plan import RawPlan, make_plan
 from xmodal_cli.datasets.nyud2_raw.report import RawReport
-from xmodal_cli.datasets.nyud2_raw.settings import KNOWN, RAW_DEPTH, RawRecipe, RawSettings, check_settings, recorded
+from xmodal_cli.datasets.nyud2_raw.settings import KNOWN, RawRecipe, RawSettings, check_settings, recorded
 from xmodal_cli.datasets.shards import check_shard
 from xmodal_cli.errors import DataError, SettingsError
 
@@ -150,7 +150,7 @@ def _refuse_nothing(made: Made) -> None:
 def _contents(settings: RawSettings, recipe: RawRecipe, plan: RawPlan, made: Made) -> assembly.Contents:
     scenes = {str(result.id): plan.members[str(result.id).rpartition("/")[0]] for result in made.sound}
     names = sorted({str(member.split) for member in scenes.values()}, key=lambda name: name != "train")
-    infos = {RGB: assembly.rgb_info(made.rows), **{name: _info(name) for name in recipe.modalities}}
+    infos = {RGB: assembly.rgb_info(made.rows), **{name: assembly.modality_info(name) for name in recipe.modalities}}
     return assembly.Contents(
         root=settings.out,
         name=settings.name or settings.out.resolve().name,
@@ -163,13 +163,6 @@ def _contents(settings: RawSettings, recipe: RawRecipe, plan: RawPlan, made: Mad
         camera=CROPPED.to_dict(),
         provenance=_provenance(settings, recipe, plan, made),
     )
-
-
-def _info(name: str) -> ModalityInfo:
-    """The description of a modality; raw depth is depth with zeros where nothing was seen."""
-    if name == RAW_DEPTH:
-        return replace(assembly.modality_info("depth"), folder=RAW_DEPTH)
-    return assembly.modality_info(name)
 
 
 def _provenance(settings: RawSettings, recipe: RawRecipe, plan: RawPlan, made: Made) -> dict[str, Any]:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from xmodal_cli.datasets.assembly import RAW_DEPTH
 from xmodal_cli.datasets.shards import Shard
 from xmodal_cli.errors import SettingsError, closest
 from xmodal_cli.modalities import MODALITIES
 
-RAW_DEPTH = "raw_depth"
 KNOWN = (*(name for name, entry in MODALITIES.items() if entry.source in ("depth", "colour")), RAW_DEPTH)
 Fill = Literal["nearest", "colourise"]
 Pool = Literal["train", "trainval"]

@@ -24,6 +24,7 @@ from xmodal_cli.data import images
 from xmodal_cli.data.manifest import ManifestRow
 from xmodal_cli.data.prepared import RGB
 from xmodal_cli.data.transforms import generator
+from xmodal_cli.datasets.assembly import RAW_DEPTH
 from xmodal_cli.datasets.frames import unseen
 from xmodal_cli.datasets.rooms import sensor
 from xmodal_cli.datasets.rooms.camera import Pose, flow_between, kinect, rays
@@ -36,7 +37,6 @@ from xmodal_cli.modalities import Frame, encode_frame, modality
 from xmodal_cli.modalities import depth as metric
 from xmodal_cli.modalities.geometry import Camera
 
-RAW_DEPTH = "raw_depth"
 PARTS = ".rooms"  # holds what finished rooms need to become part of the data set
 DIGITS = 4  # of a room's number
 

@@ -21,14 +21,13 @@ import numpy as np
 
 from xmodal_cli import __version__, files
 from xmodal_cli.data.annotations import CocoFile
-from xmodal_cli.data.prepared import RGB, ModalityInfo, PreparedData
+from xmodal_cli.data.prepared import RGB, PreparedData
 from xmodal_cli.data.workers import resolve_workers, run_jobs
 from xmodal_cli.datasets import assembly
 from xmodal_cli.datasets.assembly import check_unchanged, open_existing
 from xmodal_cli.datasets.rooms.camera import kinect
 from xmodal_cli.datasets.rooms.frames import (
     PARTS,
-    RAW_DEPTH,
     RoomRecipe,
     RoomResult,
     encode_room_frame,
@@ -141,7 +140,7 @@ def prepare_rooms(settings: RoomsSettings, progress: Progress | None = None) -> 
     if settings.dry_run:
         return _estimate(settings, recipe, splits, workers)
     if old is not None and _is_whole(old, recipe, splits):
-        return _report(settings, recipe, splits, _counted(old), (0, len(old.rows)), None, workers, start, old)
+        return _report(settings, recipe, splits, _present(old), (0, len(old.rows)), None, workers, start, old)
     with assembly.exclusive(settings.out):
         _begin(settings, recipe)
         results = []
@@ -158,7 +157,7 @@ def prepare_rooms(settings: RoomsSettings, progress: Progress | None = None) -> 
     pixels = recipe.size_hw[0] * recipe.size_hw[1] * len(rooms) * settings.frames_per_scene
     holes = 100 * sum(sum(result.holes.values()) for result in results) / pixels
     files_now = (written, sum(len(result.rows) for result in results) - written)
-    return _report(settings, recipe, splits, _counted(made), files_now, holes, workers, start, made)
+    return _report(settings, recipe, splits, _present(made), files_now, holes, workers, start, made)
 
 
 def rooms_are_there(settings: RoomsSettings) -> bool:
@@ -242,7 +241,11 @@ def _contents(
     others = {} if old is None else {name: info for name, info in old.modalities.items() if name not in KNOWN}
     others.pop(RGB, None)
     kept = [] if old is None else [row for (name, _), row in old.rows.items() if name in others]
-    infos = {RGB: assembly.rgb_info(rows), **{name: _info(name) for name in recipe.modalities}, **others}
+    infos = {
+        RGB: assembly.rgb_info(rows),
+        **{name: assembly.modality_info(name, thermal_range()) for name in recipe.modalities},
+        **others,
+    }
     return assembly.Contents(
         root=settings.out,
         name=settings.name or settings.out.resolve().name,
@@ -255,13 +258,6 @@ def _contents(
         camera=kinect(settings.size_hw[1], settings.size_hw[0]).to_dict(),
         provenance=_provenance(settings, recipe, results, old),
     )
-
-
-def _info(name: str) -> ModalityInfo:
-    """The description of a modality; raw depth is depth with zeros where nothing was seen."""
-    if name == RAW_DEPTH:
-        return replace(assembly.modality_info("depth"), folder=RAW_DEPTH)
-    return assembly.modality_info(name, thermal_range())
 
 
 def _labels(
@@ -329,12 +325,10 @@ def _write_poses(root: Path, results: Sequence[RoomResult]) -> None:
     files.write_text(root / POSES, text.getvalue())
 
 
-def _counted(data: PreparedData) -> dict[str, int]:
-    """Labelled things by class, of all splits."""
-    found = data.annotations("+".join(data.splits)).values()
-    labels = np.concatenate([objects.labels for objects in found])
-    counts = np.bincount(labels, minlength=len(data.classes))
-    return {name: int(count) for name, count in zip(data.classes, counts, strict=True) if count}
+def _present(data: PreparedData) -> dict[str, int]:
+    """Labelled things of all splits by class, of the classes that there are."""
+    counts = assembly.objects_by_class(data, "+".join(data.splits))
+    return {name: count for name, count in counts.items() if count}
 
 
 def _report(

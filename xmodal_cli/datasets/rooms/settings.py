@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from xmodal_cli.data.splits import TRAIN, divide
-from xmodal_cli.datasets.rooms.frames import RAW_DEPTH, scene_name
+from xmodal_cli.datasets.assembly import RAW_DEPTH
+from xmodal_cli.datasets.rooms.frames import scene_name
 from xmodal_cli.datasets.shards import Shard
 from xmodal_cli.errors import SettingsError, closest
 from xmodal_cli.modalities import MODALITIES
