@@ -25,7 +25,7 @@ from xmodal_cli.runs.folder import open_run
 from xmodal_cli.runs.session import Watchers
 from xmodal_cli.studies import table1, table4
 from xmodal_cli.studies.plan import Plan
-from xmodal_cli.studies.reproduce import estimate, gather, reproduce, steps
+from xmodal_cli.studies.reproduce import TABLES, estimate, gather, reproduce, steps
 from xmodal_cli.studies.steps import Moment
 
 ROWS = ("1B", "1C", "3B")
@@ -96,6 +96,17 @@ def test_rows_of_table_4_have_the_probe_of_their_layer(data: PreparedData, weigh
     assert row.probe == {0: probed["accuracy"]}
     assert row.paper == 24.4
     assert set(row.mAP) == set(row.explained_variance) == {0}
+
+
+def test_rows_of_table_5_are_joined_of_the_runs_of_table_1(made: Plan, data: PreparedData, weights: Path) -> None:
+    plan = replace(made, table="table5", rows=("RGB", "as-it-is", "D", "RGB+D"))
+    assert {step.name for step in steps(plan) if step.finished()} == {"3A-0"}  # trained for table 1
+    rows = {row.id: row for row in reproduce(plan).rows}
+    assert {row.id: row.paper for row in rows.values()} == {"RGB": 33.0, "as-it-is": None, "D": 30.4, "RGB+D": 37.6}
+    joined = [open_run(made.runs / "finetune" / "3A-0"), open_run(made.runs / "zero-shot" / "zero-shot-0")]
+    assert rows["RGB+D"].mAP == {0: evaluate_runs(joined, data, split="val", root=made.runs).to_dict()["mAP"]}
+    assert set(rows["D"].explained_variance) == {0}
+    assert rows["as-it-is"].explained_variance == {}
 
 
 def test_what_is_finished_is_not_done_again(made: Plan) -> None:
@@ -210,9 +221,9 @@ def test_table4_transfers_at_every_layer_of_the_paper() -> None:
     assert "regions" not in made.trainings["student-conv3"].given
 
 
-@pytest.mark.parametrize("table", ["table1", "table4"])
+@pytest.mark.parametrize("table", TABLES)
 def test_every_row_needs_only_what_the_recipe_makes_before(table: str) -> None:
-    made = {"table1": table1.recipe, "table4": table4.recipe}[table](paper_plan(table), 0)
+    made = TABLES[table](paper_plan(table), 0)
     for row in made.scores:
         done: set[str] = set()
         for step in made.steps((row,)):

@@ -32,7 +32,7 @@ class Plan:
     """What is asked of a reproduction.
 
     Args:
-        table: `table1` or `table4`, whose results lie in a folder of that name.
+        table: `table1`, `table4` or `table5`, whose results lie in a folder of that name.
         data: the prepared data set.
         runs: the folder of all runs.
         modality: what the students see.

@@ -1,6 +1,6 @@
 """The paper's tables made anew: the runs behind each row, measured figures beside the paper's, and what differs.
 
-Table 1 and Table 4 are here. Whatever is finished is used as it is, so that a table can grow by rows and seeds.
+Tables 1, 4 and 5 are here. Whatever is finished is used as it is, so that a table can grow by rows and seeds.
 """
 
 from __future__ import annotations
@@ -12,13 +12,17 @@ from typing import Any
 from xmodal_cli.errors import SettingsError, closest
 from xmodal_cli.metrics.paper import PaperTable, paper_table
 from xmodal_cli.runs.session import NOBODY, Watchers
-from xmodal_cli.studies import table1, table4
+from xmodal_cli.studies import table1, table4, table5
 from xmodal_cli.studies.plan import PRESETS, Plan, Recipe
 from xmodal_cli.studies.rows import Row
 from xmodal_cli.studies.steps import Moment, Step, run_study
 from xmodal_cli.studies.trainings import OF_THE_MACHINE
 
-TABLES: Mapping[str, Callable[[Plan, int], Recipe]] = {"table1": table1.recipe, "table4": table4.recipe}
+TABLES: Mapping[str, Callable[[Plan, int], Recipe]] = {
+    "table1": table1.recipe,
+    "table4": table4.recipe,
+    "table5": table5.recipe,
+}
 COMPARED = ("distill", "finetune")
 # What stands in every table anyway, or is no choice of a training.
 NOT_COMPARED = {*OF_THE_MACHINE, "data", "seed", "split", "checkpoint_every"}
