@@ -79,7 +79,7 @@ class _RoIAlign(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         """Gradients `(R, C, S, S)` of cells to `(N, C, h, w)` of maps; boxes get none."""
         boxes, (_, channels, height, width) = ctx.saved_tensors, ctx.maps_shape
-        images = gradients[0].split([len(each) for each in boxes])
+        images = torch.split(gradients[0], [len(each) for each in boxes])
         size, maps = gradients[0].shape[-1], []
         for corners, cells in zip(boxes, images, strict=True):
             across = interpolation(corners[:, 0], corners[:, 2], size, ctx.samples, width)  # (R, S, w)
