@@ -12,7 +12,7 @@ from xmodal_cli.cli.command import command
 from xmodal_cli.cli.options import DEFAULT_RUNS, DataOption, RunsOption, option
 from xmodal_cli.cli.output import out, table
 from xmodal_cli.cli.progress import duration
-from xmodal_cli.cli.rehearsal import report_detector_rehearsal
+from xmodal_cli.cli.rehearsal import report_rehearsal
 from xmodal_cli.cli.training import (
     RUN,
     TRAINING,
@@ -37,7 +37,7 @@ from xmodal_cli.cli.training import (
 from xmodal_cli.errors import SettingsError, closest
 
 if TYPE_CHECKING:
-    from xmodal_cli.detect.finetune import FinetuneResult
+    from xmodal_cli.runs.training import TrainingResult
 
 EXAMPLES = """
 xmodal finetune --data data/nyud2 --modality hha --init runs/distill/latest
@@ -174,7 +174,7 @@ def finetune_command(
         rehearse=steps.rehearse,
         features="trunk's maps",
         report=_report,
-        report_rehearsal=report_detector_rehearsal,
+        report_rehearsal=report_rehearsal,
     )
     train(command, options)
 
@@ -197,7 +197,7 @@ def _task(asked: str | None, resumed: Path | None) -> str:
     return own
 
 
-def _report(result: FinetuneResult) -> None:
+def _report(result: TrainingResult) -> None:
     """What the training gave, and the next step."""
     from xmodal_cli.detect.finetune import saved_settings
     from xmodal_cli.runs.folder import open_run

@@ -119,7 +119,7 @@ def _overview(runs: Sequence[RunFolder], names: Sequence[str]) -> Table:
     cards = [_card(run) for run in runs]
     rows: list[list[object]] = [
         ["what", *(card.get("what", "not finished") for card in cards)],
-        ["command", *(f"xmodal {run.command}" for run in runs)],
+        ["command", *(f"xmodal {run.made_by}" for run in runs)],
         ["made", *(card.get("made", "") for card in cards)],
         ["data", *(_data_line(card) for card in cards)],
         ["iterations", *(card.get("iterations", "") for card in cards)],

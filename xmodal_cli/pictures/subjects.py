@@ -66,7 +66,7 @@ def open_subject(run: RunFolder) -> Subject:
         return Subject(run, student.modality, student.backbone, student.layers, student.card)
     if run.command not in DETECTORS:
         raise SettingsError(
-            f"{run.path} is a run of `xmodal {run.command}`, which leaves no network to look at.",
+            f"{run.path} is a run of `xmodal {run.made_by}`, which leaves no network to look at.",
             "Name a run of `xmodal distill` or `xmodal finetune`.",
         )
     network, branch = load_backbone(run)

@@ -101,7 +101,7 @@ def open_teacher_run(path: Path, source: str | None = None) -> TeacherRun:
     run = open_run(path)
     if run.command not in (*DETECTORS, DISTILL):
         raise SettingsError(
-            f"{path} is a run of `xmodal {run.command}`, which leaves no network.",
+            f"{path} is a run of `xmodal {run.made_by}`, which leaves no network.",
             "--teacher-run takes a run of `xmodal finetune` or `xmodal distill`.",
         )
     card = run.card()
