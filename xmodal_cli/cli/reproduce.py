@@ -19,6 +19,7 @@ from xmodal_cli.errors import SettingsError
 if TYPE_CHECKING:
     from xmodal_cli.studies.plan import Plan
     from xmodal_cli.studies.reproduce import PlannedStep, Reproduction
+    from xmodal_cli.studies.rows import Figure
 
 EXAMPLES = """
 xmodal reproduce table1 --data data/nyud2 --dry-run
@@ -33,7 +34,7 @@ NETWORKS, WORK = "Networks", "Work"
 
 @command(app, "reproduce", examples=EXAMPLES)
 def reproduce_command(
-    name: Annotated[str, typer.Argument(metavar="TABLE", help="table1, table4 or table5.")],
+    name: Annotated[str, typer.Argument(metavar="TABLE", help="table1, table2, table4 or table5.")],
     data: DataOption = None,
     preset: Annotated[Literal["small", "paper"], option("small or paper. [default: small]", WORK)] = "small",
     modality: Annotated[str, option("What the students see. [default: hha]", WORK)] = "hha",
@@ -97,7 +98,7 @@ def _changes(given: Sequence[str]) -> dict[str, dict[str, Any]]:
         SettingsError: one has another form.
     """
     from xmodal_cli.runs.training_settings import from_text
-    from xmodal_cli.studies.trainings import COMMANDS
+    from xmodal_cli.studies.trainings import COMMANDS, settings_of
 
     changes: dict[str, dict[str, Any]] = {command_name: {} for command_name in COMMANDS}
     for text in given:
@@ -108,20 +109,26 @@ def _changes(given: Sequence[str]) -> dict[str, dict[str, Any]]:
                 f"--set takes COMMAND.SETTING=VALUE; found '{text}'.", "Try --set finetune.iterations=2000"
             )
         setting = setting.replace("-", "_")
-        changes[command_name][setting] = from_text(COMMANDS[command_name][1], setting, value)
+        changes[command_name][setting] = from_text(settings_of(command_name), setting, value)
     return changes
 
 
 def _show(made: Reproduction) -> None:
     """The table, measured beside the paper's, and what differs."""
-    columns = ["row", "", "mAP", "each seed", "paper"]
-    students = any(row.explained_variance for row in made.rows)
-    probed = any(row.probe for row in made.rows)
-    columns += ["explained variance"] * students + ["probe"] * probed
+    from xmodal_cli.studies.rows import Figure
+
+    none = Figure({})
+    names = list(dict.fromkeys(name for row in made.rows for name in row.figures))
+    several, columns = len(made.plan.seeds) > 1, ["row", ""]
+    in_paper = {name for row in made.rows for name, each in row.figures.items() if each.paper is not None}
+    for name in names:
+        columns += [name, *["each seed"] * several, *["paper"] * (name in in_paper)]
     rows = []
     for row in made.rows:
-        cells = [row.id, row.title, _mean(row.mean), _each(row.mAP.values()), _mean(row.paper)]
-        cells += [_each(row.explained_variance.values())] * students + [_each(row.probe.values())] * probed
+        cells = [row.id, row.title]
+        for name in names:
+            figure = row.figures.get(name, none)
+            cells += [_shown(figure.mean), *[_each(figure)] * several, *[_shown(figure.paper)] * (name in in_paper)]
         rows.append(cells)
     seeds = ", ".join(map(str, made.plan.seeds))
     title = f"{made.paper.name}: {made.paper.title}; split {made.plan.split}, seeds {seeds}, percent"
@@ -145,9 +152,9 @@ def _show_plan(planned: Sequence[PlannedStep], plan: Plan) -> None:
     out.next_step("the same command without --dry-run")
 
 
-def _mean(value: float | None) -> str:
+def _shown(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
 
 
-def _each(values: Any) -> str:
-    return " ".join(f"{value:.1f}" for value in values) or "-"
+def _each(figure: Figure) -> str:
+    return " ".join(f"{value:.1f}" for value in figure.by_seed.values()) or "-"

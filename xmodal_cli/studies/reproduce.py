@@ -1,6 +1,6 @@
 """The paper's tables made anew: the runs behind each row, measured figures beside the paper's, and what differs.
 
-Tables 1, 4 and 5 are here. Whatever is finished is used as it is, so that a table can grow by rows and seeds.
+Tables 1, 2, 4 and 5 are here. Whatever is finished is used as it is, so that a table can grow by rows and seeds.
 """
 
 from __future__ import annotations
@@ -12,18 +12,41 @@ from typing import Any
 from xmodal_cli.errors import SettingsError, closest
 from xmodal_cli.metrics.paper import PaperTable, paper_table
 from xmodal_cli.runs.session import NOBODY, Watchers
-from xmodal_cli.studies import table1, table4, table5
+from xmodal_cli.studies import table1, table2, table4, table5
 from xmodal_cli.studies.plan import PRESETS, Plan, Recipe
-from xmodal_cli.studies.rows import Row
+from xmodal_cli.studies.rows import MAP, Figure, Row
+from xmodal_cli.studies.scores import FIGURES
 from xmodal_cli.studies.steps import Moment, Step, run_study
-from xmodal_cli.studies.trainings import OF_THE_MACHINE
+from xmodal_cli.studies.trainings import COMMANDS, OF_THE_MACHINE
 
-TABLES: Mapping[str, Callable[[Plan, int], Recipe]] = {
-    "table1": table1.recipe,
-    "table4": table4.recipe,
-    "table5": table5.recipe,
+EXPLAINED = "explained variance"
+
+
+def published_ap(table: PaperTable, row: str) -> dict[str, float]:
+    """The paper's mAP of a row, under the name that it has here; nothing where the row is none of the paper's."""
+    known = table.rows.get(row)
+    return {} if known is None or known.mAP is None else {MAP: known.mAP}
+
+
+@dataclass(frozen=True)
+class Table:
+    """How a table is made anew.
+
+    Args:
+        recipe: the trainings and measurements of a seed.
+        published: the paper's figures of a row, by their names here.
+    """
+
+    recipe: Callable[[Plan, int], Recipe]
+    published: Callable[[PaperTable, str], Mapping[str, float]] = published_ap
+
+
+TABLES: Mapping[str, Table] = {
+    "table1": Table(table1.recipe),
+    "table2": Table(table2.recipe, table2.published),
+    "table4": Table(table4.recipe),
+    "table5": Table(table5.recipe),
 }
-COMPARED = ("distill", "finetune")
 # What stands in every table anyway, or is no choice of a training.
 NOT_COMPARED = {*OF_THE_MACHINE, "data", "seed", "split", "checkpoint_every"}
 
@@ -49,7 +72,7 @@ class Reproduction:
         return {
             "table": self.paper.name,
             "title": self.paper.title,
-            "metric": "mAP at IoU 0.5, percent",
+            "unit": "percent",
             "seeds": list(self.plan.seeds),
             "rows": [row.to_dict() for row in self.rows],
             "differences": list(self.differences),
@@ -65,7 +88,7 @@ def recipes(plan: Plan) -> list[Recipe]:
     if plan.table not in TABLES:
         near = closest(plan.table, TABLES) or None
         raise SettingsError(f"There is no '{plan.table}' to reproduce; there are {', '.join(TABLES)}.", near)
-    made = [TABLES[plan.table](plan, seed) for seed in plan.seeds]
+    made = [TABLES[plan.table].recipe(plan, seed) for seed in plan.seeds]
     unknown = [row for row in plan.rows if row not in made[0].scores]
     if unknown:
         rows = ", ".join(made[0].scores)
@@ -104,17 +127,17 @@ def gather(plan: Plan) -> Reproduction:
 
 
 def _row(row: str, made: list[Recipe], paper: PaperTable) -> Row:
-    scored = {each.seed: each.scores[row].results()["mAP"] for each in made if each.scores[row].finished()}
-    probed = {
-        each.seed: each.probes[row].results()["probe"]["accuracy"]
-        for each in made
-        if row in each.probes and each.probes[row].finished()
-    }
-    explained = {each.seed: value for each in made if (value := _explained(each, row)) is not None}
-    first = made[0].scores[row]
-    title = first.title.removeprefix("AP, ")
-    known = paper.rows.get(row)
-    return Row(row, title, scored, None if known is None else known.mAP, explained, probed)
+    measured: dict[str, dict[int, float]] = {name: {} for name in FIGURES[made[0].scores[row].kind]}
+    for recipe in made:
+        found = {} if (explained := _explained(recipe, row)) is None else {EXPLAINED: explained}
+        for score in (recipe.scores[row], recipe.probes.get(row)):
+            if score is not None and score.finished():
+                found |= score.figures()
+        for name, value in found.items():
+            measured.setdefault(name, {})[recipe.seed] = value
+    published = TABLES[paper.name].published(paper, row)
+    figures = {name: Figure(by_seed, published.get(name)) for name, by_seed in measured.items()}
+    return Row(row, made[0].scores[row].title.removeprefix("AP, "), figures)
 
 
 def _explained(recipe: Recipe, row: str) -> float | None:
@@ -132,7 +155,7 @@ def differences(plan: Plan, recipe: Recipe) -> tuple[str, ...]:
         recipe: of one seed.
     """
     lines = [f"network {plan.backbone}; the paper: AlexNet"] if plan.backbone not in ("alexnet", "caffenet") else []
-    for command in COMPARED:
+    for command in COMMANDS:
         first = next((each for each in recipe.trainings.values() if each.command == command), None)
         if first is None:
             continue
