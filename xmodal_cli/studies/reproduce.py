@@ -1,25 +1,41 @@
 """The paper's tables made anew: the runs behind each row, measured figures beside the paper's, and what differs.
 
-Table 1 and Table 4 are here. Whatever is finished is used as it is, so that a table can grow by rows and seeds.
+Tables 1, 4 and 7 are here. Whatever is finished is used as it is, so that a table can grow by rows, seeds and splits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from xmodal_cli.errors import SettingsError, closest
 from xmodal_cli.metrics.paper import PaperTable, paper_table
 from xmodal_cli.runs.session import NOBODY, Watchers
-from xmodal_cli.studies import table1, table4
+from xmodal_cli.studies import table1, table4, table7
 from xmodal_cli.studies.plan import PRESETS, Plan, Recipe
 from xmodal_cli.studies.rows import Row
+from xmodal_cli.studies.scores import Score
 from xmodal_cli.studies.steps import Moment, Step, run_study
 from xmodal_cli.studies.trainings import OF_THE_MACHINE
 
-TABLES: Mapping[str, Callable[[Plan, int], Recipe]] = {"table1": table1.recipe, "table4": table4.recipe}
-COMPARED = ("distill", "finetune")
+
+@dataclass(frozen=True)
+class Table:
+    """A table that can be made: its recipe, what the paper's students see, and the split that it scores."""
+
+    recipe: Callable[[Plan, int, Path], Recipe]
+    modality: str = "hha"
+    split: str = "val"
+
+
+TABLES: Mapping[str, Table] = {
+    "table1": Table(table1.recipe),
+    "table4": Table(table4.recipe),
+    "table7": Table(table7.recipe, "flow", "test"),
+}
+COMPARED = ("distill", "finetune", "classification")
 # What stands in every table anyway, or is no choice of a training.
 NOT_COMPARED = {*OF_THE_MACHINE, "data", "seed", "split", "checkpoint_every"}
 
@@ -47,21 +63,39 @@ class Reproduction:
             "title": self.paper.title,
             "metric": "mAP at IoU 0.5, percent",
             "seeds": list(self.plan.seeds),
+            "data": [str(data) for data in self.plan.every_data],
             "rows": [row.to_dict() for row in self.rows],
             "differences": list(self.differences),
         }
 
 
-def recipes(plan: Plan) -> list[Recipe]:
-    """The recipe of each seed.
+def known_table(name: str) -> Table:
+    """A table by name.
 
     Raises:
-        SettingsError: the table or a row of it cannot be made.
+        SettingsError: it cannot be made.
     """
-    if plan.table not in TABLES:
-        near = closest(plan.table, TABLES) or None
-        raise SettingsError(f"There is no '{plan.table}' to reproduce; there are {', '.join(TABLES)}.", near)
-    made = [TABLES[plan.table](plan, seed) for seed in plan.seeds]
+    if name not in TABLES:
+        near = closest(name, TABLES) or None
+        raise SettingsError(f"There is no '{name}' to reproduce; there are {', '.join(TABLES)}.", near)
+    return TABLES[name]
+
+
+def recipes(plan: Plan) -> list[Recipe]:
+    """The recipe of each seed on each data set, a whole table after the other.
+
+    Raises:
+        SettingsError: the table or a row of it cannot be made, or two data sets have the same name.
+    """
+    folders = [data.resolve().name for data in plan.every_data]
+    if len(set(folders)) < len(folders):
+        raise SettingsError(
+            f"The data sets {', '.join(map(str, plan.every_data))} are told apart by the names of their folders, and "
+            "two are alike.",
+            "Rename one.",
+        )
+    make = known_table(plan.table).recipe
+    made = [make(plan, seed, data) for seed in plan.seeds for data in plan.every_data]
     unknown = [row for row in plan.rows if row not in made[0].scores]
     if unknown:
         rows = ", ".join(made[0].scores)
@@ -70,8 +104,9 @@ def recipes(plan: Plan) -> list[Recipe]:
 
 
 def steps(plan: Plan) -> list[Step]:
-    """Everything that a table needs, seed after seed, so that a whole table is there early."""
-    return [step for recipe in recipes(plan) for step in recipe.steps(plan.rows or tuple(recipe.scores))]
+    """Everything that a table needs, each step once; seed after seed, so that a whole table is there early."""
+    every = [step for recipe in recipes(plan) for step in recipe.steps(plan.rows or tuple(recipe.scores))]
+    return list({step.name: step for step in every}.values())
 
 
 def reproduce(
@@ -100,22 +135,46 @@ def gather(plan: Plan) -> Reproduction:
 
 
 def _row(row: str, made: list[Recipe], paper: PaperTable) -> Row:
-    scored = {each.seed: each.scores[row].results()["mAP"] for each in made if each.scores[row].finished()}
-    probed = {
-        each.seed: each.probes[row].results()["probe"]["accuracy"]
-        for each in made
-        if row in each.probes and each.probes[row].finished()
-    }
-    explained = {each.seed: value for each in made if (value := _explained(each, row)) is not None}
+    scored = _by_data(made, lambda recipe: _measured(recipe.scores.get(row), "mAP"))
+    probed = _by_data(made, lambda recipe: _measured(recipe.probes.get(row), "probe", "accuracy"))
+    explained = _by_data(made, lambda recipe: _explained(recipe, row))
     first = made[0].scores[row]
     title = first.title.removeprefix("AP, ")
     known = paper.rows.get(row)
-    return Row(row, title, scored, None if known is None else known.mAP, explained, probed)
+    published = None if known is None else known.mAP
+    several = {data.name: figures for data, figures in scored.items()} if len(scored) > 1 else {}
+    return Row(row, title, _mean(scored), published, _mean(explained), _mean(probed), several)
+
+
+def _by_data(made: list[Recipe], figure: Callable[[Recipe], float | None]) -> dict[Path, dict[int, float]]:
+    """A figure by data set and seed, where it is there."""
+    found: dict[Path, dict[int, float]] = {recipe.data: {} for recipe in made}
+    for recipe in made:
+        value = figure(recipe)
+        if value is not None:
+            found[recipe.data][recipe.seed] = value
+    return found
+
+
+def _mean(found: Mapping[Path, Mapping[int, float]]) -> dict[int, float]:
+    """The mean over data sets, of the seeds that all of them have."""
+    figures = list(found.values())
+    seeds = [seed for seed in figures[0] if all(seed in each for each in figures)]
+    return {seed: sum(each[seed] for each in figures) / len(figures) for seed in seeds}
+
+
+def _measured(score: Score | None, *keys: str) -> float | None:
+    if score is None or not score.finished():
+        return None
+    value: Any = score.results()
+    for key in keys:
+        value = value[key]
+    return float(value)
 
 
 def _explained(recipe: Recipe, row: str) -> float | None:
     """Explained variance of the student behind a row's last detector, percent."""
-    detector = recipe.scores[row].runs[-1].name.removesuffix(f"-{recipe.seed}")
+    detector = recipe.name_of(recipe.scores[row].runs[-1])
     students = [name for name in recipe.needs.get(detector, ()) if recipe.trainings[name].command == "distill"]
     return recipe.trainings[students[0]].explained_variance() if students else None
 
@@ -166,9 +225,9 @@ def estimate(plan: Plan, tell: Callable[[int, int], None] = lambda done, total: 
     """
     every = steps(plan)
     planned: list[PlannedStep] = []
-    known: dict[str, float | None] = {}  # by name without the seed: seeds cost the same
+    known: dict[str, float | None] = {}  # by title: seeds and splits cost the same
     for done, step in enumerate(every, start=1):
-        finished, kind = step.finished(), step.name.rpartition("-")[0]
+        finished, kind = step.finished(), step.title
         if not finished and kind not in known:
             known[kind] = step.seconds()
         planned.append(PlannedStep(step.name, step.title, finished, None if finished else known[kind]))

@@ -14,9 +14,10 @@ class Row:
     Args:
         id: its name in the paper's table.
         title: what it is.
-        mAP: measured, percent, by seed.
+        mAP: measured, percent, by seed: of several data sets the mean.
         paper: the paper's mAP, percent.
         explained_variance, probe: of the student behind it, percent by seed, where measured.
+        by_data: mAP by the name of the data set's folder and by seed, where there are several.
     """
 
     id: str
@@ -25,6 +26,7 @@ class Row:
     paper: float | None
     explained_variance: Mapping[int, float] = field(default_factory=dict)
     probe: Mapping[int, float] = field(default_factory=dict)
+    by_data: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
 
     @property
     def mean(self) -> float | None:
@@ -37,4 +39,6 @@ class Row:
         by_seed = {
             name: {str(seed): value for seed, value in figures.items()} for name, figures in kinds.items() if figures
         }
+        if self.by_data:
+            by_seed["mAP_by_data"] = {name: dict(figures) for name, figures in self.by_data.items()}
         return {"id": self.id, "title": self.title, "mAP": self.mean, "paper": self.paper, **by_seed}
