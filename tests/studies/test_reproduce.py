@@ -104,6 +104,17 @@ def test_rows_of_table_4_have_the_probe_of_their_layer(data: PreparedData, weigh
     assert set(row.mAP) == set(row.explained_variance) == {0}
 
 
+def test_rows_of_table_5_are_joined_of_the_runs_of_table_1(made: Plan, data: PreparedData, weights: Path) -> None:
+    plan = replace(made, table="table5", rows=("RGB", "as-it-is", "D", "RGB+D"))
+    assert {step.name for step in steps(plan) if step.finished()} == {"3A-0"}  # trained for table 1
+    rows = {row.id: row for row in reproduce(plan).rows}
+    assert {row.id: row.paper for row in rows.values()} == {"RGB": 33.0, "as-it-is": None, "D": 30.4, "RGB+D": 37.6}
+    joined = [open_run(made.runs / "finetune" / "3A-0"), open_run(made.runs / "zero-shot" / "zero-shot-0")]
+    assert rows["RGB+D"].mAP == {0: evaluate_runs(joined, data, split="val", root=made.runs).to_dict()["mAP"]}
+    assert set(rows["D"].explained_variance) == {0}
+    assert rows["as-it-is"].explained_variance == {}
+
+
 def test_what_is_finished_is_not_done_again(made: Plan) -> None:
     before = {path: path.stat().st_mtime_ns for path in made.runs.rglob("*") if path.is_file()}
     told: list[Moment] = []

@@ -24,6 +24,7 @@ EXAMPLES = """
 xmodal reproduce table1 --data data/nyud2 --dry-run
 xmodal reproduce table1 --data data/nyud2 --row 1B --row 1C --seed 0 --seed 1 --seed 2
 xmodal reproduce table4 --data data/nyud2 --set distill.epochs=15 --set finetune.iterations=2000
+xmodal reproduce table5 --data data/nyud2 --modality disparity --set distill.init=teacher
 xmodal reproduce table1 --data data/nyud2 --preset paper --backbone caffenet --weights caffenet.safetensors
 xmodal reproduce table7 --data data/jhmdb --more-data data/jhmdb-2 --more-data data/jhmdb-3
 Then: xmodal visualize report runs/finetune/1B-0 runs/finetune/1C-0
@@ -33,7 +34,7 @@ NETWORKS, WORK = "Networks", "Work"
 
 @command(app, "reproduce", examples=EXAMPLES)
 def reproduce_command(
-    name: Annotated[str, typer.Argument(metavar="TABLE", help="table1, table4 or table7.")],
+    name: Annotated[str, typer.Argument(metavar="TABLE", help="table1, table4, table5 or table7.")],
     data: DataOption = None,
     preset: Annotated[Literal["small", "paper"], option("small or paper. [default: small]", WORK)] = "small",
     more_data: Annotated[
