@@ -36,6 +36,7 @@ LATEST, CHECKPOINTS = "latest", "checkpoints"
 # Kinds of runs that are not named as what makes them.
 MADE_BY = {
     "segmentation": "finetune --task segmentation",
+    "classification": "finetune --task classification",
     "rpn": "prepare proposals DATA --method rpn",
 }
 NOT_YET_A_RUN = (LOCK, CHECKPOINTS, ENVIRONMENT)  # what a run has before its settings are written

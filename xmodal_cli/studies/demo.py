@@ -142,7 +142,7 @@ class Demo:
 def recipe(settings: DemoSettings, seed: int) -> Recipe:
     """Every training and measurement of one seed."""
     plan = Plan("demo", settings.data, settings.runs, "small", NETWORK, "", split=VAL)
-    made, (teach, transfer, few) = Recipe(plan, seed), settings.scale.steps
+    made, (teach, transfer, few) = Recipe(plan, seed, plan.data), settings.scale.steps
     shared = {**DETECTOR, "device": settings.device}
     on_few = {**shared, "modality": "hha", "split": FEW, "iterations": few}
     rgb = {**shared, "modality": "rgb", "split": TEACH, "iterations": teach, "init": "random", "backbone": NETWORK}

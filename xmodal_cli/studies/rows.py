@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 MAP = "mAP"  # the figure of most tables
@@ -14,12 +14,14 @@ class Figure:
     """One figure of a row.
 
     Args:
-        by_seed: measured, percent.
+        by_seed: measured, percent: of several data sets the mean.
         paper: the paper's, percent; None where it has none.
+        by_data: measured, by the name of the data set's folder and by seed, where there are several.
     """
 
     by_seed: Mapping[int, float]
     paper: float | None = None
+    by_data: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
 
     @property
     def mean(self) -> float | None:
@@ -29,7 +31,8 @@ class Figure:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for `--json`."""
         by_seed = {str(seed): value for seed, value in self.by_seed.items()}
-        return {"mean": self.mean, "by_seed": by_seed, "paper": self.paper}
+        by_data = {"by_data": {name: dict(each) for name, each in self.by_data.items()}} if self.by_data else {}
+        return {"mean": self.mean, "by_seed": by_seed, "paper": self.paper, **by_data}
 
 
 @dataclass(frozen=True)

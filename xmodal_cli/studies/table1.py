@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from xmodal_cli.studies.plan import Plan, Recipe
@@ -46,14 +47,15 @@ def add_transferred(made: Recipe) -> str:
     return "1D"
 
 
-def recipe(plan: Plan, seed: int) -> Recipe:
+def recipe(plan: Plan, seed: int, data: Path) -> Recipe:
     """Every training of one seed, in an order in which each finds what it needs, and what each row scores.
 
     Args:
         plan: what is asked for.
         seed: of all of them.
+        data: what they learn from.
     """
-    made, sees, new = Recipe(plan, seed), {"modality": plan.modality}, {"student": plan.backbone}
+    made, sees, new = Recipe(plan, seed, data), {"modality": plan.modality}, {"student": plan.backbone}
     frozen = {**sees, "freeze_through": plan.frozen_layer}
     title = {row: text.format(it=plan.modality) for row, (text, _) in ROWS.items()}
 

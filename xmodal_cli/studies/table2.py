@@ -7,6 +7,7 @@ both, which the paper does on the test split (Table 3).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from xmodal_cli.metrics.paper import PaperTable
 from xmodal_cli.studies.plan import Plan, Recipe
@@ -22,14 +23,15 @@ RGB, OTHER = "RGB", "D"
 FUSED = f"{RGB}+{OTHER}/hypercolumns"
 
 
-def recipe(plan: Plan, seed: int) -> Recipe:
+def recipe(plan: Plan, seed: int, data: Path) -> Recipe:
     """Every training of one seed, and what each row scores.
 
     Args:
         plan: what is asked for.
         seed: of all of them.
+        data: what they learn from.
     """
-    made = Recipe(plan, seed)
+    made = Recipe(plan, seed, data)
     detectors = {RGB: (add_rgb(made), "rgb"), OTHER: (add_transferred(made), plan.modality)}
     for name, (detector, modality) in detectors.items():
         for kind, (features, _) in FEATURES.items():

@@ -7,6 +7,7 @@ the transfer are random until the detector learns them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from xmodal_cli.studies.plan import Plan, Recipe
 from xmodal_cli.studies.table1 import add_rgb
@@ -33,14 +34,15 @@ def layers(backbone: str) -> Mapping[str, tuple[str, ...]]:
     return LAYERS.get(backbone, PAPER_LAYERS)
 
 
-def recipe(plan: Plan, seed: int) -> Recipe:
+def recipe(plan: Plan, seed: int, data: Path) -> Recipe:
     """Every training of one seed, and what each row scores.
 
     Args:
         plan: what is asked for.
         seed: of all of them.
+        data: what they learn from.
     """
-    made, sees = Recipe(plan, seed), {"modality": plan.modality}
+    made, sees = Recipe(plan, seed, data), {"modality": plan.modality}
     teacher = add_rgb(made)
     for row, points in layers(plan.backbone).items():
         given = {**sees, "student": plan.backbone, "transfer": tuple(f"{each}:{each}" for each in points)}

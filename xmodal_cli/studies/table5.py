@@ -8,6 +8,7 @@ beat, and row 1D, which has the labels, as the ceiling.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from xmodal_cli.studies.plan import Plan, Recipe
 from xmodal_cli.studies.table1 import FINETUNED, add_rgb, add_transferred
@@ -23,14 +24,15 @@ ROWS: Mapping[str, tuple[str, Sequence[str]]] = {
 }
 
 
-def recipe(plan: Plan, seed: int) -> Recipe:
+def recipe(plan: Plan, seed: int, data: Path) -> Recipe:
     """Every training of one seed, in an order in which each finds what it needs, and what each row scores.
 
     Args:
         plan: what is asked for.
         seed: of all of them.
+        data: what they learn from.
     """
-    made = Recipe(plan, seed)
+    made = Recipe(plan, seed, data)
     title = {row: text.format(it=plan.modality) for row, (text, _) in ROWS.items()}
     detector = add_rgb(made)
     add_transferred(made)

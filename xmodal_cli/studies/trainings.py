@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
+from xmodal_cli.classify import training as classification
 from xmodal_cli.detect import finetune, mask_training
 from xmodal_cli.errors import Interrupted, SettingsError
 from xmodal_cli.runs.folder import CONFIG, RunFolder
@@ -16,10 +17,22 @@ from xmodal_cli.runs.training_settings import HARMLESS, TrainingSettings
 from xmodal_cli.studies.steps import AGAIN
 from xmodal_cli.transfer import distill
 
-Command = Literal["distill", "finetune", "segmentation"]
-COMMANDS: Mapping[str, ModuleType] = {"distill": distill, "finetune": finetune, "segmentation": mask_training}
+# The module of each kind: its `TRAINING` begins and resumes runs, its `rehearse` takes two steps.
+COMMANDS: Mapping[str, ModuleType] = {
+    "distill": distill,
+    "finetune": finetune,
+    "segmentation": mask_training,
+    "classification": classification,
+}
+Command = Literal["distill", "finetune", "segmentation", "classification"]
 # Settings of the machine: a run that another machine began is the same run.
 OF_THE_MACHINE = {*HARMLESS, "device", "threads", "precision"}
+
+
+def settings_of(command: str) -> type[TrainingSettings]:
+    """The class of a kind's settings."""
+    kind: type[TrainingSettings] = COMMANDS[command].TRAINING.settings
+    return kind
 
 
 @dataclass(frozen=True)
@@ -66,7 +79,7 @@ class Training:
         if self.saved() is None:
             return False
         found = self.run.config().get("asked", {})
-        wanted = self._asked().asked()
+        wanted = settings_of(self.command).from_dict(dict(self.given)).asked()
         keys = (found.keys() | wanted.keys()) - OF_THE_MACHINE
         pairs = {key: (found.get(key), wanted.get(key)) for key in sorted(keys)}
         differing = [f"{key} {there!r}, not {here!r}" for key, (there, here) in pairs.items() if there != here]
@@ -83,7 +96,8 @@ class Training:
         if self.saved() is not None:
             result = training.resume(self.path, watchers=watchers)
         else:
-            result = training.begin(self._asked(), runs=self.runs, name=self.name, watchers=watchers)
+            settings = training.settings.from_dict(dict(self.given))
+            result = training.begin(settings, runs=self.runs, name=self.name, watchers=watchers)
         if not result.finished:
             raise Interrupted(f"Stopped in '{self.title}'; its state is saved.", AGAIN)
 
@@ -91,7 +105,8 @@ class Training:
         """The time that the whole training will take, from two steps of it; None where they cannot be taken yet."""
         if self.trial is None:
             return None
-        return float(COMMANDS[self.command].rehearse(self._asked(**self.trial)).seconds)
+        settings = settings_of(self.command).from_dict({**self.given, **self.trial})
+        return float(COMMANDS[self.command].rehearse(settings).seconds)
 
     def explained_variance(self) -> float | None:
         """Of a finished transfer's held-out pairs, percent; None where it is not finished or nothing was held out."""
@@ -100,14 +115,4 @@ class Training:
 
     def settings(self) -> dict[str, Any]:
         """The settings as far as they are known: the run's own where it has begun."""
-        return self.saved() or self._asked().to_dict()
-
-    def _asked(self, **changes: Any) -> TrainingSettings:
-        settings: TrainingSettings = settings_of(self.command).from_dict({**self.given, **changes})
-        return settings
-
-
-def settings_of(command: str) -> type[TrainingSettings]:
-    """The class of a command's settings."""
-    kind: type[TrainingSettings] = COMMANDS[command].TRAINING.settings
-    return kind
+        return self.saved() or settings_of(self.command).from_dict(dict(self.given)).to_dict()
