@@ -9,12 +9,11 @@ import shutil
 import stat
 import struct
 import tarfile
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from made_archives import rar_of, tar_of, zip_of
 
 from xmodal_cli.datasets.downloads import archive_rules
 from xmodal_cli.datasets.downloads.archives import unpack, unpacked_from
@@ -22,49 +21,6 @@ from xmodal_cli.errors import DataError, SettingsError
 
 HELD = {"set/images/a.png": b"picture" * 100, "set/list.txt": b"a\n"}
 BSDTAR = shutil.which("bsdtar")
-
-
-def tar_of(path: Path, members: dict[str, bytes], mode: str = "w:gz", **changes: object) -> Path:
-    """A tar file; `changes` are attributes of its last member."""
-    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            if name == list(members)[-1]:
-                for key, value in changes.items():
-                    setattr(info, key, value)
-            tar.addfile(info, io.BytesIO(content) if info.isreg() else None)
-    return path
-
-
-def zip_of(path: Path, members: dict[str, bytes], mode: int = 0) -> Path:
-    """A zip file; `mode` are the Unix mode bits of its last member."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as opened:
-        for name, content in members.items():
-            info = zipfile.ZipInfo(name)
-            info.compress_type = zipfile.ZIP_DEFLATED
-            if name == list(members)[-1]:
-                info.external_attr = mode << 16
-            opened.writestr(info, content)
-    return path
-
-
-def rar_of(path: Path, members: dict[str, bytes]) -> Path:
-    """A RAR 4 file, stored without compression, byte for byte as its format note says."""
-
-    def block(kind: int, flags: int, rest: bytes, data: bytes = b"") -> bytes:
-        body = struct.pack("<BHH", kind, flags, 7 + len(rest)) + rest
-        return struct.pack("<H", zlib.crc32(body) & 0xFFFF) + body + data
-
-    parts = [b"Rar!\x1a\x07\x00", block(0x73, 0, bytes(6))]
-    for name, content in members.items():
-        encoded = name.encode()
-        sizes = struct.pack(
-            "<IIBIIBBHI", len(content), len(content), 3, zlib.crc32(content), 0, 20, 0x30, len(encoded), 0o100644
-        )
-        parts.append(block(0x74, 0x8000, sizes + encoded, content))
-    path.write_bytes(b"".join([*parts, block(0x7B, 0x4000, b"")]))
-    return path
 
 
 MAKERS: dict[str, Callable[[Path, dict[str, bytes]], Path]] = {
