@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import io
+import shutil
 import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+
+import pytest
+
+needs_bsdtar = pytest.mark.skipif(
+    not shutil.which("bsdtar"), reason="no bsdtar (Debian: apt-get install libarchive-tools)"
+)
 
 
 def tar_of(path: Path, members: Mapping[str, bytes], mode: str = "w:gz", **changes: object) -> Path:
