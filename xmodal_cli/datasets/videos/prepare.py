@@ -18,7 +18,7 @@ import numpy as np
 from xmodal_cli import __version__
 from xmodal_cli.data.annotations import CocoFile
 from xmodal_cli.data.prepared import DESCRIPTION, RGB, PreparedData
-from xmodal_cli.data.splits import TRAIN
+from xmodal_cli.data.splits import TRAIN, check_scenes
 from xmodal_cli.data.videos import FRAME_FILE, VIDEO_FILE, video_state, write_frames, write_videos
 from xmodal_cli.data.workers import resolve_workers, run_jobs
 from xmodal_cli.datasets import assembly
@@ -56,11 +56,13 @@ def prepare_videos(plan: VideoPlan, progress: Progress | None = None) -> VideosR
 
     Raises:
         SettingsError: options that make no sense, or a folder that holds something else.
-        DataError: videos that cannot be decoded or are missing (all named) without `skip_bad`, or no frame at all.
+        DataError: videos that cannot be decoded or are missing (all named) without `skip_bad`, no frame at all, or a
+            scene in two splits.
         OSError: the disk is full, or the folder cannot be written.
     """
     start = time.perf_counter()
     check_work(plan.work)
+    _check_scenes(plan)
     old = _existing(plan)
     workers = resolve_workers(plan.work.workers, len(plan.own))
     if plan.work.dry_run:
@@ -73,6 +75,22 @@ def prepare_videos(plan: VideoPlan, progress: Progress | None = None) -> VideosR
         _refuse_bad(plan, results)
         _finish(plan, results, old)
     return _report(plan, results, PreparedData.open(plan.work.out), workers, start)
+
+
+def _check_scenes(plan: VideoPlan) -> None:
+    """Make sure that no scene is in two splits.
+
+    Raises:
+        DataError: one is.
+    """
+    splits: dict[str, list[str]] = {}
+    for clip in plan.clips:
+        splits.setdefault(clip.split, []).append(clip.video)
+    if shared := check_scenes(splits, {clip.video: clip.scene for clip in plan.clips}):
+        raise DataError(
+            "\n".join([f"{len(shared)} scenes are in two splits:", *shared[:MOST_LISTED]]),
+            "Put all videos of a scene into one list: their frames are almost the same pictures.",
+        )
 
 
 def _existing(plan: VideoPlan) -> PreparedData | None:
