@@ -8,8 +8,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torchvision.ops import box_iou
 
-from xmodal_cli.detect.boxes import decode, encode, mirrored
+from xmodal_cli.detect.boxes import decode, encode, mirrored, overlaps
 
 IMAGE_HW = (425, 560)
 
@@ -106,3 +107,8 @@ def test_box_of_one_pixel_divides_by_nothing() -> None:
     one = torch.tensor([[3.0, 3.0, 4.0, 4.0]])
     assert torch.isfinite(encode(one, one)).all()
     assert torch.isfinite(decode(one, torch.ones(1, 4), IMAGE_HW)).all()
+
+
+@given(boxes, boxes)
+def test_overlaps_are_torchvisions_in_every_bit(some: torch.Tensor, others: torch.Tensor) -> None:
+    assert torch.equal(overlaps(some, others), box_iou(some, others))

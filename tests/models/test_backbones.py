@@ -18,6 +18,7 @@ from xmodal_cli.models.backbones import build, skeleton
 from xmodal_cli.models.inputs import IMAGENET_MEAN
 from xmodal_cli.models.layers import Tapped, default_layer
 from xmodal_cli.models.stem import adapt_filters
+from xmodal_cli.models.trace import trace
 
 SMALL = "mobilenetv3_small_100"
 
@@ -170,6 +171,7 @@ def test_authors_weights_of_a_transformer_are_translated_and_their_positions_res
 def test_a_trace_inside_inference_mode_leaves_the_network_trainable() -> None:
     backbone = build("squeezenet1_1")
     with torch.inference_mode():
+        trace(backbone.module, 3, (32, 32))
         tapped = Tapped(backbone, ["features.3"])
     tapped(torch.zeros(1, 3, 32, 32))["features.3"].sum().backward()
     assert stem_weight(backbone.module).shape == (64, 3, 3, 3)

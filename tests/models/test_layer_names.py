@@ -11,6 +11,7 @@ from xmodal_cli.models.backbones import build, skeleton
 from xmodal_cli.models.layer_names import module_path, paper_names
 from xmodal_cli.models.layers import Tapped, default_layer, layers, resolve_layer
 from xmodal_cli.models.networks import Backbone
+from xmodal_cli.models.trace import trace
 
 DEFAULTS = {
     "alexnet": "pool5",
@@ -113,7 +114,13 @@ def test_readable_list_holds_the_default_and_no_classifier(name: str) -> None:
 def test_a_real_networks_trace_leaves_it_as_it_was() -> None:
     backbone: Backbone = build("squeezenet1_1")
     before = {key: tensor.clone() for key, tensor in backbone.module.state_dict().items()}
-    default_layer(backbone)
+    trace(backbone.module, backbone.in_channels, (64, 96))
     assert backbone.module.training
     assert all(tensor.device.type == "cpu" for tensor in backbone.module.state_dict().values())
     assert all(torch.equal(before[key], tensor) for key, tensor in backbone.module.state_dict().items())
+
+
+def test_networks_of_one_name_and_another_structure_are_traced_apart() -> None:
+    plain, changed = skeleton("squeezenet1_1"), skeleton("squeezenet1_1")
+    changed.module.features[0].stride = (4, 4)
+    assert [layers(each, (224, 224))[0].stride for each in (plain, changed)] == [2, 4]

@@ -1,4 +1,4 @@
-"""Box regression as the paper's code does it: targets, and boxes from them (recipe 4.3).
+"""Overlaps of boxes, and box regression as the paper's code does it: targets, and boxes from them (recipe 4.3).
 
 A box's width is x2 - x1 between its first and its last pixel. Boxes here end behind their last pixel, so one is taken
 off the ends before, and put back after.
@@ -54,6 +54,27 @@ def decode(boxes_xyxy: Tensor, deltas: Tensor, size_hw: tuple[int, int]) -> Tens
     first = torch.minimum((moved - half).clamp(min=0), limit)
     last = torch.minimum((moved + half).clamp(min=0), limit)
     return torch.cat([first, last + 1], -1)
+
+
+def overlaps(boxes_xyxy: Tensor, others_xyxy: Tensor) -> Tensor:
+    """Intersection over union of every box with every other one.
+
+    Args:
+        boxes_xyxy: `(R, 4)` float32, exclusive ends.
+        others_xyxy: `(G, 4)` likewise.
+
+    Returns:
+        `(R, G)` float32.
+
+    Example:
+        >>> overlaps(torch.tensor([[0.0, 0.0, 4.0, 4.0]]), torch.tensor([[2.0, 0.0, 6.0, 4.0]]))
+        tensor([[0.3333]])
+    """
+    first = torch.maximum(boxes_xyxy[:, None, :2], others_xyxy[:, :2])
+    last = torch.minimum(boxes_xyxy[:, None, 2:], others_xyxy[:, 2:])
+    shared = (last - first).clamp(min=0).prod(2)
+    areas, other_areas = ((each[:, 2:] - each[:, :2]).prod(1) for each in (boxes_xyxy, others_xyxy))
+    return shared / (areas[:, None] + other_areas - shared)
 
 
 def mirrored(boxes_xyxy: Tensor, width: float) -> Tensor:

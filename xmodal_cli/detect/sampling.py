@@ -15,9 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.ops import box_iou
 
-from xmodal_cli.detect.boxes import encode
+from xmodal_cli.detect.boxes import encode, overlaps
 
 SMALLEST_SIDE_PX = 2.0  # thinner regions have no width between their first and last pixel: nothing to regress from
 
@@ -100,8 +99,8 @@ def candidates(
     if not len(objects):
         zeros = torch.zeros(len(boxes))
         return Candidates(boxes, zeros, zeros.long(), torch.zeros(len(boxes), 4))
-    overlaps, nearest = box_iou(boxes, objects).max(1)
-    return Candidates(boxes, overlaps, kinds[nearest], objects[nearest])
+    best, nearest = overlaps(boxes, objects).max(1)
+    return Candidates(boxes, best, kinds[nearest], objects[nearest])
 
 
 def sample(found: Candidates, sampling: Sampling, random: np.random.Generator) -> Regions:

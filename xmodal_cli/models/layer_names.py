@@ -6,6 +6,8 @@ their block (`conv3_2`); `conv3` is the last one of block 3.
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from xmodal_cli.errors import SettingsError, closest
@@ -17,7 +19,10 @@ from xmodal_cli.models.trace import Trace, trace
 # A size at which the grids of all usual strides have more than one cell and differ in height and width.
 USUAL_HW = (352, 608)
 MOST_TRACES = 64  # sizes that a backbone remembers; more only where each image has another
+MOST_KNOWN = 256  # traces that a process remembers
 OWN_HW = (224, 224)  # what networks that do not say were made for
+
+_known: dict[tuple[Any, ...], Trace] = {}  # by structure: a network is built more than once on the way to a training
 
 
 def paper_names(name: str, module: nn.Module) -> dict[str, str]:
@@ -77,14 +82,14 @@ def _connected(module: nn.Module) -> dict[str, str]:
 
 
 def trace_at(backbone: Backbone, image_hw: tuple[int, int]) -> Trace:
-    """What the layers of a network give for images of one size; kept with the backbone.
+    """What the layers of a network give for images of one size; kept with the backbone and for others of its kind.
 
     Raises:
         SettingsError: the network does not take images of that size.
     """
     if image_hw not in backbone.traces:
         try:
-            backbone.traces[image_hw] = trace(backbone.module, backbone.in_channels, image_hw)
+            backbone.traces[image_hw] = _trace_once(backbone, image_hw)
         except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
             height, width = image_hw
             lines = str(error).splitlines() or [type(error).__name__]
@@ -95,6 +100,18 @@ def trace_at(backbone: Backbone, image_hw: tuple[int, int]) -> Trace:
         if len(backbone.traces) > MOST_TRACES:
             del backbone.traces[next(iter(backbone.traces))]
     return backbone.traces[image_hw]
+
+
+def _trace_once(backbone: Backbone, image_hw: tuple[int, int]) -> Trace:
+    """Its trace, or that of a network of the same name, modules and shapes."""
+    tensors = backbone.module.state_dict(keep_vars=True)
+    shapes = tuple((name, tuple(tensor.shape)) for name, tensor in tensors.items())
+    key = (backbone.name, repr(backbone.module), shapes, backbone.in_channels, image_hw)
+    if key not in _known:
+        _known[key] = trace(backbone.module, backbone.in_channels, image_hw)
+        if len(_known) > MOST_KNOWN:
+            del _known[next(iter(_known))]
+    return _known[key]
 
 
 def usual_trace(backbone: Backbone) -> Trace:

@@ -16,7 +16,6 @@ from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import roi_pool
 
 from xmodal_cli.models.grid import Grid
 from xmodal_cli.models.roi_align import roi_align
@@ -75,6 +74,8 @@ class RegionPool:
         shift = torch.tensor([first_x, first_y] * 2, device=maps.device)
         size = (self.size, self.size)
         if self.pooling == "max":
+            from torchvision.ops import roi_pool  # here: processes that only read images do not wait for it
+
             last_pixel = torch.tensor([0.0, 0.0, 1.0, 1.0], device=maps.device)
             corners = [(each.float() - last_pixel - shift) / stride for each in boxes]
             pooled: Tensor = roi_pool(maps.float(), corners, size, 1.0)

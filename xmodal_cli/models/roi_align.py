@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision.ops import roi_align as torchvision_roi_align
 
 
 def roi_align(maps: Tensor, boxes: Sequence[Tensor], size: int, samples: int) -> Tensor:
@@ -35,10 +34,17 @@ def roi_align(maps: Tensor, boxes: Sequence[Tensor], size: int, samples: int) ->
         5.0
     """
     if maps.device.type != "cpu":
-        aligned: Tensor = torchvision_roi_align(maps, list(boxes), (size, size), 1.0, samples, aligned=True)
-        return aligned
+        return _aligned(maps, boxes, size, samples)
     cells: Tensor = _RoIAlign.apply(maps, size, samples, *boxes)
     return cells
+
+
+def _aligned(maps: Tensor, boxes: Sequence[Tensor], size: int, samples: int) -> Tensor:
+    """Torchvision's own operator; processes that only read images do not wait for its import."""
+    from torchvision.ops import roi_align as operator
+
+    aligned: Tensor = operator(maps, list(boxes), (size, size), 1.0, samples, aligned=True)
+    return aligned
 
 
 def interpolation(low: Tensor, high: Tensor, size: int, samples: int, count: int) -> Tensor:
@@ -72,8 +78,7 @@ class _RoIAlign(torch.autograd.Function):
     def forward(ctx: Any, maps: Tensor, size: int, samples: int, *boxes: Tensor) -> Tensor:
         ctx.save_for_backward(*boxes)
         ctx.maps_shape, ctx.samples = maps.shape, samples
-        cells: Tensor = torchvision_roi_align(maps, list(boxes), (size, size), 1.0, samples, aligned=True)
-        return cells
+        return _aligned(maps, boxes, size, samples)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:

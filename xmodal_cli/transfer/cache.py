@@ -18,7 +18,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -32,8 +32,10 @@ from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.data.transforms import Draw, apply, whole_image
 from xmodal_cli.errors import XmodalError
 from xmodal_cli.models.grid import Grid
-from xmodal_cli.transfer.teacher import Teacher
 from xmodal_cli.web.cache import cache_root
+
+if TYPE_CHECKING:
+    from xmodal_cli.transfer.teacher import Teacher
 
 FORMAT = 1
 FILL_BATCH = 16  # images computed at once when filling: fixed, since a batch's size can change its last bits
