@@ -146,12 +146,7 @@ def open_labelled(path: Path) -> LabelledFile:
         DataError: missing, cut off, of another version, lacking a field, or a field is not what it should be.
     """
     with _opened(path) as file:
-        absent = [name for name in (*ARRAYS, *TEXTS) if name not in file]
-        if absent:
-            raise DataError(
-                f"'{path}' has no {', '.join(absent)}; it has {', '.join(sorted(file.keys())) or 'no field at all'}.",
-                AGAIN,
-            )
+        _require(path, file, (*ARRAYS, *TEXTS))
         count = _check_arrays(path, file)
         names, scenes = (_texts(path, file, name) for name in TEXTS)
         stored_together = max((file[name].chunks or (1,))[0] for name in ARRAYS)
@@ -173,6 +168,24 @@ def open_labelled(path: Path) -> LabelledFile:
         block=min(max(SMALLEST_BLOCK, stored_together), LARGEST_BLOCK),
         notes=tuple(notes),
     )
+
+
+def scenes_of(path: Path) -> list[str]:
+    """The scene of every image, in the order of the file; other fields are not asked for.
+
+    Raises:
+        DataError: missing, cut off, of another version, or without this field.
+    """
+    with _opened(path) as file:
+        _require(path, file, ("scenes",))
+        return _texts(path, file, "scenes")
+
+
+def _require(path: Path, file: h5py.File, names: Sequence[str]) -> None:
+    absent = [name for name in names if name not in file]
+    if absent:
+        there = ", ".join(sorted(file.keys())) or "no field at all"
+        raise DataError(f"'{path}' has no {', '.join(absent)}; it has {there}.", AGAIN)
 
 
 @contextlib.contextmanager
