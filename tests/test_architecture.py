@@ -16,6 +16,7 @@ FLOORS = (
     {"modalities", "data", "runs", "models"},
     {"transfer", "datasets"},
     {"detect"},
+    {"classify"},
     {"pictures"},
     {"studies"},
     {"cli"},

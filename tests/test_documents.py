@@ -54,6 +54,7 @@ def trial(words: list[str]) -> list[str]:
     command, asked = command_of(words), [*words, *({"--dry-run"} - set(words))]
     if command == ("reproduce",):
         tiny = ("distill.size=96", "distill.batch_size=1", "finetune.size=96", "finetune.regions=8")
+        tiny = (*tiny, "classification.size=96", "classification.batch_size=1")
         asked += ["--weights", WEIGHTS["squeezenet1_1"], "--second-weights", WEIGHTS["squeezenet1_0"]]
         return asked + [word for setting in tiny for word in ("--set", setting)]
     if command in TRAINS:

@@ -145,7 +145,7 @@ def _make_labelled() -> None:
 
 def _make_videos() -> None:
     """A few videos, and the same as JHMDB and UCF101 are published."""
-    make_jhmdb(Path("jhmdb"), {"wave/a_0": (5, 1), "walk/b_0": (5, 2)})
+    make_jhmdb(Path("jhmdb"), {"wave/a_0": (5, 1), "walk/c_0": (5, 1), "walk/b_0": (5, 2)})
     for path in sorted(Path("jhmdb/splits").iterdir()):
         shutil.copy(path, path.with_name(path.name.replace("split1", "split2")))
     make_ucf101(Path(), ["Archery/v_Archery_g08_c01.avi"], ["Archery/v_Archery_g01_c01.avi"])
@@ -159,6 +159,8 @@ def _make_proposals() -> None:
     """Bottom-up ones for both data sets, and the published file's layout: y first, counted from 1."""
     for data, modality in {"data/nyud2": "hha", "data/rig": "hha", "data/jhmdb": "rgb"}.items():
         _run("prepare", "proposals", data, "--method", "bottom-up", "--modality", modality, "--most", "50")
+    for split in ("2", "3"):
+        shutil.copytree("data/jhmdb", f"data/jhmdb-{split}")
     ids = [*PreparedData.open(Path("data/nyud2")).ids("train+val"), *(f"img_{number}" for number in ARCHIVED)]
     boxes = np.empty((len(ids), 1), dtype=object)
     boxes[:, 0] = [np.array([[1.0, 1.0, 96.0, 128.0], [11.0, 21.0, 40.0, 60.0]]) for _ in ids]
@@ -174,6 +176,7 @@ def _make_runs() -> None:
         _run("finetune", "--data", "data/jhmdb", "--modality", name, *SHORT, *squeezenet, "--run-name", f"jhmdb-{name}")
     flow = "--data", "data/jhmdb", "--modality", "flow", *SHORT
     _run("distill", *flow, *teacher, "--run-name", "jhmdb-flow", "--size", "96")
+    _run("finetune", "--task", "classification", *flow, *squeezenet, "--run-name", "jhmdb-clips")
     _run("finetune", "--data", "data/rig", "--modality", "rgb", *SHORT, *squeezenet, "--run-name", "RGB_RUN")
     from_rgb = "--teacher-run", "runs/finetune/RGB_RUN", "--transfer", "auto", "--student", "squeezenet1_1"
     _run("distill", *hha, *from_rgb, "--size", "96", "--run-name", "FROM_RGB")

@@ -35,7 +35,7 @@ from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.data.proposals import open_proposals, write_proposals
 from xmodal_cli.detect.branches import load_trained
 from xmodal_cli.detect.build import build
-from xmodal_cli.detect.finetune import _keep_maps, _task, _train, finetune, rehearse, resume, saved_settings
+from xmodal_cli.detect.finetune import TRAINING, _keep_maps, _task, finetune, rehearse, resume, saved_settings
 from xmodal_cli.detect.predict import detect
 from xmodal_cli.detect.samples import collate
 from xmodal_cli.detect.settings import FinetuneSettings
@@ -133,7 +133,7 @@ def test_loaded_detector_finds_the_same_as_before_it_was_saved(data: PreparedDat
     plan = build(chosen)
     folder = RunFolder(tmp_path / "finetune" / "x", "finetune")
     folder.write_start({"command": "finetune", "settings": plan.settings.to_dict()})
-    _train(plan, folder, NOBODY)
+    TRAINING.carry_out(plan, folder, NOBODY)
     ids = data.ids("val")
     for each in plan.detectors:
         each.eval()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_detectors
+import torch
 from tiny_detectors import with_proposals
 
 from xmodal_cli.cli.app import run as xmodal
@@ -19,6 +20,7 @@ from xmodal_cli.detect.finetune import finetune
 from xmodal_cli.detect.run_evaluation import detect_together
 from xmodal_cli.detect.unadapted import show_unadapted
 from xmodal_cli.errors import SettingsError
+from xmodal_cli.models.detector_files import read_detector
 from xmodal_cli.runs.folder import RunFolder, open_run
 
 
@@ -63,8 +65,24 @@ def test_command_scores_a_detector_without_student(
     assert "--student RUN" in capsys.readouterr().out
 
 
+def test_an_image_of_one_channel_is_shown_as_a_grey_one(data: PreparedData, detector: Trained, tmp_path: Path) -> None:
+    """Exact up to the edge of the map: a network pads with the value that each channel's own mean becomes."""
+    gray = replace(data, modalities={**data.modalities, "gray": modality_info("gray")})
+    run = show_unadapted(detector, gray, "gray", runs=tmp_path)
+    described = run.card()["branches"][0]
+    shown, backbone = read_detector(run.path, described, len(detector.classes))
+    assert (described["backbone"]["in_channels"], described["backbone"]["input"]["range"]) == (1, [0.0, 255.0])
+    pixels = torch.randint(0, 256, (1, 1, 96, 96), generator=torch.Generator().manual_seed(0))
+    colour = detector.branches[0].detector
+    grey_spec = replace(colour.input, mean=backbone.input.mean * 3, std=backbone.input.std * 3)
+    with torch.no_grad():
+        expected = colour.maps(grey_spec.normalise(pixels.repeat(1, 3, 1, 1)))
+        found = shown.eval().maps(shown.input.normalise(pixels))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_a_modality_of_other_channels_needs_a_student(data: PreparedData, detector: Trained, tmp_path: Path) -> None:
-    gray = {**data.modalities, "gray": modality_info("gray")}
-    with pytest.raises(SettingsError, match="looks at 3 channels, and gray has 1"):
-        show_unadapted(detector, replace(data, modalities=gray), "gray", runs=tmp_path)
+    five = replace(modality_info("gray"), channels=5)
+    with pytest.raises(SettingsError, match="looks at 3 channels, and radar has 5"):
+        show_unadapted(detector, replace(data, modalities={**data.modalities, "radar": five}), "radar", runs=tmp_path)
     assert not any(tmp_path.iterdir())

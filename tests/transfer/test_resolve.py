@@ -43,6 +43,24 @@ def test_held_out_pairs_are_a_tenth_of_the_split_and_never_trained_on(tiny_data:
     assert sorted(samples.fit + samples.held_out) == sorted(TRAIN)
 
 
+def test_fewer_pairs_are_drawn_by_the_seed_and_fewer_lie_within_more(tiny_data: PreparedData) -> None:
+    def drawn(**changes: Any) -> set[str]:
+        return set(resolve(settings(tiny_data, **changes), tiny_data)[1].fit)
+
+    everything, few, more = drawn(), drawn(pairs=4), drawn(pairs=9)
+    assert (len(few), len(more)) == (4, 9)
+    assert few < more < everything == drawn(pairs=len(everything))
+    assert few != drawn(pairs=4, seed=1)
+    assert resolved(tiny_data, pairs=4, iterations=None, epochs=10.0).iterations == 10 * 4 // 4
+
+
+def test_pairs_that_are_not_there_are_refused_and_counted(tiny_data: PreparedData) -> None:
+    with pytest.raises(SettingsError, match=r"--pairs 23: split 'train' .* has 20 to learn from, and 2 more"):
+        resolved(tiny_data, pairs=23)
+    with pytest.raises(SettingsError, match="--pairs must be at least 1, not 0"):
+        resolved(tiny_data, pairs=0)
+
+
 def test_iterations_follow_from_epochs_and_win_over_them(tiny_data: PreparedData) -> None:
     assert resolved(tiny_data, iterations=None, epochs=10.0).iterations == 10 * 20 // 4
     found = resolved(tiny_data, iterations=30, epochs=99.0)

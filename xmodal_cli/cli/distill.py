@@ -80,6 +80,9 @@ def distill_command(
         str | None, option("What the teacher sees; auto: rgb, or what its run sees. [default: auto]", IMAGES)
     ] = None,
     split: Annotated[str | None, option("Whose pairs to learn from. [default: train]", IMAGES)] = None,
+    pairs: Annotated[
+        int | None, option("Learn from so many pairs of it only, drawn by the seed. [default: all]", IMAGES)
+    ] = None,
     size: Annotated[
         str | None, option("auto (short side 224), a short side, or HEIGHTxWIDTH. [default: auto]", IMAGES)
     ] = None,

@@ -1,4 +1,7 @@
-"""`xmodal evaluate`: how good a run is: a detector by what it finds, a student by the region probe."""
+"""`xmodal evaluate`: how good a run is.
+
+A detector is measured by what it finds, a student by the region probe, a classifier by what it calls images.
+"""
 
 from __future__ import annotations
 
@@ -43,12 +46,16 @@ xmodal evaluate runs/finetune/latest --metric coco --json
 xmodal evaluate --detections detections.json --data data/nyud2 --split val
 xmodal evaluate runs/finetune/HHA_RUN --against runs/evaluate/DISPARITY_EVALUATION
 xmodal evaluate runs/segmentation/RGB_RUN runs/segmentation/HHA_RUN --task segmentation --split val
+xmodal evaluate runs/classification/latest --split test
 xmodal evaluate runs/distill/latest --probe
 xmodal evaluate --probe --init imagenet --backbone squeezenet1_1 --modality rgb --data data/nyud2
 """
 DETECTOR, MASKS, PROBE = "Detectors", "Masks", "Probe"
-SEGMENTATION = "segmentation"
-TASKS = ("detection", SEGMENTATION)
+DETECTION, SEGMENTATION, CLASSIFICATION = TASKS = "detection", "segmentation", "classification"
+NO_DETECTOR = {
+    SEGMENTATION: "masks; its boxes are those of its detector",
+    CLASSIFICATION: "a classifier, which names whole images",
+}
 
 
 @command(app, "evaluate", examples=EXAMPLES)
@@ -68,7 +75,7 @@ def evaluate_command(
     against: Annotated[Path | None, option("An earlier evaluation: count the classes won.", DETECTOR)] = None,
     paper: Annotated[str | None, option("Show a row of the paper beside, e.g. table1/1C.", DETECTOR)] = None,
     task: Annotated[
-        str | None, option("detection, or segmentation: score masks. [default: what the run is for]", MASKS)
+        str | None, option("detection, segmentation or classification. [default: what the run is for]", DETECTOR)
     ] = None,
     superpixels: Annotated[
         bool | None,
@@ -95,7 +102,7 @@ def evaluate_command(
     precision: PrecisionOption = "fp32",
     runs: RunsOption = Path(DEFAULT_RUNS),
 ) -> None:
-    """Measure detectors by what they find in a split, or a student by what its frozen features tell."""
+    """Measure detectors by what they find in a split, classifiers by what they call it, students by frozen features."""
     from xmodal_cli.runs.folder import latest, open_run
 
     of_detectors = {
@@ -115,7 +122,12 @@ def evaluate_command(
         **of_baselines,
     }
     of_masks = {"--superpixels": superpixels, "--mask-threshold": mask_threshold}
-    if _is_of_masks(task, run, runs):
+    what = _task(task, run)
+    if what == CLASSIFICATION:
+        _refuse({**of_probes, **of_detectors, **of_masks}, "is not for classification")
+        _classify(run, data, split, device, precision, runs)
+        return
+    if what == SEGMENTATION:
         _refuse({**of_probes, "--metric": metric, "--against": against, "--paper": paper}, "is not for masks")
         _masks(run, detections, data, split, superpixels, mask_threshold, proposals, size, device, precision, runs)
         return
@@ -162,23 +174,34 @@ def _refuse(options: dict[str, Any], why: str) -> None:
         raise SettingsError(f"{', '.join(given)} {why}.", "Leave it out, or see `xmodal evaluate --help`.")
 
 
-def _is_of_masks(task: str | None, run: Sequence[Path] | None, runs: Path) -> bool:
-    """Whether masks are scored: as asked for, else if the first run is one of masks.
+def _task(asked: str | None, run: Sequence[Path] | None) -> str:
+    """What is scored: as asked for, else what the first run is for.
 
     Raises:
         SettingsError: there is no such task, or it is not what the run is for.
     """
     from xmodal_cli.runs.folder import open_run
 
-    if task not in (None, *TASKS):
-        raise SettingsError(f"--task {task!r} is not one of {', '.join(TASKS)}.", closest(str(task), TASKS) or None)
-    own = bool(run) and open_run((run or [])[0]).command == SEGMENTATION
-    if own and task == TASKS[0]:
+    if asked not in (None, *TASKS):
+        raise SettingsError(f"--task {asked!r} is not one of {', '.join(TASKS)}.", closest(str(asked), TASKS) or None)
+    own = open_run(run[0]).command if run else None
+    if own in (SEGMENTATION, CLASSIFICATION) and asked not in (None, own):
         raise SettingsError(
-            f"{(run or [])[0]} is a run of masks; its boxes are those of its detector.",
-            "Score the detector's own run, or leave --task out.",
+            f"{(run or [])[0]} is a run of --task {own}, not of {asked}.",
+            f"Leave --task out, or name a run of {asked}.",
         )
-    return own or task == SEGMENTATION
+    return own if own in (SEGMENTATION, CLASSIFICATION) else asked or DETECTION
+
+
+def _classify(
+    run: Sequence[Path] | None, data: Path | None, split: str, device: str, precision: str, runs: Path
+) -> None:
+    """Score classifiers and report them."""
+    from xmodal_cli.cli import evaluate_classifier
+    from xmodal_cli.runs.folder import latest, open_run
+
+    found = [open_run(path, CLASSIFICATION) for path in run or ()] or [latest(runs, (CLASSIFICATION,))]
+    evaluate_classifier.score(found, data, split, device=device, precision=precision, runs=runs)
 
 
 def _masks(

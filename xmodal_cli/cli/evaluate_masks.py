@@ -90,6 +90,6 @@ def refuse_other_runs(found: Sequence[RunFolder]) -> None:
     for run in found:
         if run.command != "segmentation":
             raise SettingsError(
-                f"{run.path} is a run of `xmodal {run.command}`, which gives no masks.",
+                f"{run.path} is a run of `xmodal {run.made_by}`, which gives no masks.",
                 f"Train masks on a detector: xmodal finetune --task segmentation --init {run.path}",
             )

@@ -12,7 +12,7 @@ from xmodal_cli.cli.command import command
 from xmodal_cli.cli.options import DEFAULT_RUNS, DataOption, RunsOption, option
 from xmodal_cli.cli.output import out, table
 from xmodal_cli.cli.progress import duration
-from xmodal_cli.cli.rehearsal import report_detector_rehearsal
+from xmodal_cli.cli.rehearsal import report_rehearsal
 from xmodal_cli.cli.training import (
     RUN,
     TRAINING,
@@ -37,7 +37,7 @@ from xmodal_cli.cli.training import (
 from xmodal_cli.errors import SettingsError, closest
 
 if TYPE_CHECKING:
-    from xmodal_cli.detect.finetune import FinetuneResult
+    from xmodal_cli.runs.training import TrainingResult
 
 EXAMPLES = """
 xmodal finetune --data data/nyud2 --modality hha --init runs/distill/latest
@@ -46,10 +46,11 @@ xmodal finetune --data data/nyud2 --modality hha --init random --backbone caffen
 xmodal finetune --data data/nyud2 --modality hha --init runs/distill/latest --freeze-through pool5
 xmodal finetune --resume runs/finetune/NAME
 xmodal finetune --task segmentation --init runs/finetune/NAME --data data/nyud2 --modality hha
+xmodal finetune --task classification --data data/jhmdb --modality flow --init imagenet --backbone squeezenet1_1
 Then: xmodal evaluate runs/finetune/latest --split val
 """
 
-DETECTION, SEGMENTATION = TASKS = "detection", "segmentation"
+DETECTION, SEGMENTATION, CLASSIFICATION = TASKS = "detection", "segmentation", "classification"
 NETWORK, IMAGES, REGIONS, HEAD = "Network", "Images", "Regions", "Head and losses"
 
 
@@ -58,7 +59,11 @@ def finetune_command(
     data: DataOption = None,
     task: Annotated[
         str | None,
-        option("detection, or segmentation: masks of a trained detector's boxes. [default: detection]", NETWORK),
+        option(
+            "detection; segmentation: masks of a trained detector's boxes; classification: the class of whole images. "
+            "[default: detection]",
+            NETWORK,
+        ),
     ] = None,
     init: Annotated[
         str | None,
@@ -74,7 +79,12 @@ def finetune_command(
         str | None, option("Stem weights for other than 3 channels: mean, copy or random. [default: mean]", NETWORK)
     ] = None,
     layer: Annotated[
-        str | None, option("Whose map regions are cut from. [default: conv5, or the last map]", NETWORK)
+        str | None,
+        option(
+            "Whose map is read: regions are cut from it. [default: conv5, or the last map; classification: fc7, or "
+            "the last map]",
+            NETWORK,
+        ),
     ] = None,
     freeze_through: Annotated[str | None, option("Layer up to which nothing learns.", NETWORK)] = None,
     joint: Annotated[
@@ -158,10 +168,16 @@ def finetune_command(
 ) -> None:
     """Train a Fast R-CNN detector on few annotated images, from a transferred, copied or random network."""
     options = {**locals(), "input": input_}
-    if _task(task, resume) == SEGMENTATION:
+    what = _task(task, resume)
+    if what == SEGMENTATION:
         from xmodal_cli.cli.finetune_masks import train_mask_command
 
         train_mask_command(options)
+        return
+    if what == CLASSIFICATION:
+        from xmodal_cli.cli.finetune_classifier import train_classifier_command
+
+        train_classifier_command(options)
         return
     from xmodal_cli.detect import finetune as steps
     from xmodal_cli.detect.settings import PRESETS, FinetuneSettings
@@ -174,7 +190,7 @@ def finetune_command(
         rehearse=steps.rehearse,
         features="trunk's maps",
         report=_report,
-        report_rehearsal=report_detector_rehearsal,
+        report_rehearsal=report_rehearsal,
     )
     train(command, options)
 
@@ -191,13 +207,14 @@ def _task(asked: str | None, resumed: Path | None) -> str:
         return asked or DETECTION
     from xmodal_cli.runs.folder import open_run
 
-    own = SEGMENTATION if open_run(resumed).command == SEGMENTATION else DETECTION
+    command_name = open_run(resumed).command
+    own = command_name if command_name in TASKS else DETECTION
     if asked not in (None, own):
         raise SettingsError(f"{resumed} is a run of --task {own}, not {asked}.", "Leave --task out.")
     return own
 
 
-def _report(result: FinetuneResult) -> None:
+def _report(result: TrainingResult) -> None:
     """What the training gave, and the next step."""
     from xmodal_cli.detect.finetune import saved_settings
     from xmodal_cli.runs.folder import open_run

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +10,11 @@ import typer
 from xmodal_cli.cli.app import INTERRUPTED
 from xmodal_cli.cli.output import out, table
 from xmodal_cli.cli.progress import duration
-from xmodal_cli.cli.rehearsal import report_detector_rehearsal
-from xmodal_cli.cli.training import TrainingCommand, train
-from xmodal_cli.errors import SettingsError
+from xmodal_cli.cli.rehearsal import report_rehearsal
+from xmodal_cli.cli.training import TrainingCommand, refuse_strangers, train
 
 if TYPE_CHECKING:
-    from xmodal_cli.detect.finetune import FinetuneResult
-
-# Options of the command that are no settings of any training: where the run lies, and how it is begun.
-OF_RUNS = ("task", "preset", "devices", "run_name", "runs", "config", "resume", "overwrite", "dry_run", "input_")
+    from xmodal_cli.runs.training import TrainingResult
 
 
 def train_mask_command(options: Mapping[str, Any]) -> None:
@@ -31,14 +26,12 @@ def train_mask_command(options: Mapping[str, Any]) -> None:
     from xmodal_cli.detect import mask_training as steps
     from xmodal_cli.detect.mask_settings import PRESETS, MaskSettings
 
-    known = {field.name for field in dataclasses.fields(MaskSettings)}
-    strange = [name for name, value in options.items() if value is not None and name not in {*known, *OF_RUNS}]
-    if strange:
-        listed = ", ".join(f"--{name.replace('_', '-')}" for name in strange)
-        raise SettingsError(
-            f"{listed} belongs to the training of a detector; masks are learned on one that is finished.",
-            "Leave it out: network, image size and regions are those of the detector given with --init.",
-        )
+    refuse_strangers(
+        MaskSettings,
+        options,
+        "belongs to the training of a detector; masks are learned on one that is finished.",
+        "Leave it out: network, image size and regions are those of the detector given with --init.",
+    )
     command = TrainingCommand(
         settings=MaskSettings,
         presets=PRESETS,
@@ -47,12 +40,12 @@ def train_mask_command(options: Mapping[str, Any]) -> None:
         rehearse=steps.rehearse,
         features="trunk's maps",
         report=_report,
-        report_rehearsal=report_detector_rehearsal,
+        report_rehearsal=report_rehearsal,
     )
     train(command, options)
 
 
-def _report(result: FinetuneResult) -> None:
+def _report(result: TrainingResult) -> None:
     """What the training gave, and the next step."""
     from xmodal_cli.detect.mask_training import saved_settings
     from xmodal_cli.runs.folder import open_run

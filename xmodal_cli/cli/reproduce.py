@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -24,7 +24,9 @@ EXAMPLES = """
 xmodal reproduce table1 --data data/nyud2 --dry-run
 xmodal reproduce table1 --data data/nyud2 --row 1B --row 1C --seed 0 --seed 1 --seed 2
 xmodal reproduce table4 --data data/nyud2 --set distill.epochs=15 --set finetune.iterations=2000
+xmodal reproduce table5 --data data/nyud2 --modality disparity --set distill.init=teacher
 xmodal reproduce table1 --data data/nyud2 --preset paper --backbone caffenet --weights caffenet.safetensors
+xmodal reproduce table7 --data data/jhmdb --more-data data/jhmdb-2 --more-data data/jhmdb-3
 Then: xmodal visualize report runs/finetune/1B-0 runs/finetune/1C-0
 """
 NETWORKS, WORK = "Networks", "Work"
@@ -32,17 +34,25 @@ NETWORKS, WORK = "Networks", "Work"
 
 @command(app, "reproduce", examples=EXAMPLES)
 def reproduce_command(
-    name: Annotated[str, typer.Argument(metavar="TABLE", help="table1 or table4.")],
+    name: Annotated[str, typer.Argument(metavar="TABLE", help="table1, table2, table4, table5 or table7.")],
     data: DataOption = None,
     preset: Annotated[Literal["small", "paper"], option("small or paper. [default: small]", WORK)] = "small",
-    modality: Annotated[str, option("What the students see. [default: hha]", WORK)] = "hha",
+    more_data: Annotated[
+        list[Path] | None,
+        option("The same data in another split, repeatable; figures are then means over all. [default: none]", WORK),
+    ] = None,
+    modality: Annotated[str | None, option("What the students see. [default: hha; table7: flow]", WORK)] = None,
     row: Annotated[list[str] | None, option("Only this row; repeatable. [default: all]", WORK)] = None,
     seed: Annotated[list[int] | None, option("Make it with this seed; repeatable. [default: 0]", WORK)] = None,
     train_split: Annotated[str, option("What is learned from. [default: train]", WORK)] = "train",
-    split: Annotated[str, option("What is scored. [default: val]", WORK)] = "val",
+    split: Annotated[str | None, option("What is scored. [default: val; table7: test]", WORK)] = None,
     changes: Annotated[
         list[str] | None,
-        option("COMMAND.SETTING=VALUE for every run of distill or finetune; repeatable.", WORK, "--set"),
+        option(
+            "COMMAND.SETTING=VALUE for every run of distill, finetune, segmentation or classification; repeatable.",
+            WORK,
+            "--set",
+        ),
     ] = None,
     backbone: Annotated[
         str | None, option("Network of all rows. [default: squeezenet1_1; paper: alexnet]", NETWORKS)
@@ -63,11 +73,13 @@ def reproduce_command(
     from xmodal_cli.studies.plan import NETWORKS as DEFAULTS
     from xmodal_cli.studies.plan import Plan
 
+    known = study.known_table(name)
     plan = Plan(
         table=name,
         data=data or Path(DEFAULT_DATA),
+        more_data=tuple(more_data or ()),
         runs=runs,
-        modality=modality,
+        modality=modality or known.modality,
         preset=preset,
         backbone=backbone or DEFAULTS[preset][0],
         second=second or DEFAULTS[preset][1],
@@ -76,7 +88,7 @@ def reproduce_command(
         seeds=tuple(dict.fromkeys(seed or (0,))),
         rows=tuple(dict.fromkeys(row or ())),
         train=train_split,
-        split=split,
+        split=split or known.split,
         given=_changes(changes or ()),
     )
     if dry_run:
@@ -96,7 +108,7 @@ def _changes(given: Sequence[str]) -> dict[str, dict[str, Any]]:
         SettingsError: one has another form.
     """
     from xmodal_cli.runs.training_settings import from_text
-    from xmodal_cli.studies.trainings import COMMANDS
+    from xmodal_cli.studies.trainings import COMMANDS, settings_of
 
     changes: dict[str, dict[str, Any]] = {command_name: {} for command_name in COMMANDS}
     for text in given:
@@ -107,20 +119,30 @@ def _changes(given: Sequence[str]) -> dict[str, dict[str, Any]]:
                 f"--set takes COMMAND.SETTING=VALUE; found '{text}'.", "Try --set finetune.iterations=2000"
             )
         setting = setting.replace("-", "_")
-        changes[command_name][setting] = from_text(COMMANDS[command_name][1], setting, value)
+        changes[command_name][setting] = from_text(settings_of(command_name), setting, value)
     return changes
 
 
 def _show(made: Reproduction) -> None:
     """The table, measured beside the paper's, and what differs."""
-    columns = ["row", "", "mAP", "each seed", "paper"]
-    students = any(row.explained_variance for row in made.rows)
-    probed = any(row.probe for row in made.rows)
-    columns += ["explained variance"] * students + ["probe"] * probed
+    from xmodal_cli.studies.rows import Figure
+
+    none = Figure({})
+    names = list(dict.fromkeys(name for row in made.rows for name in row.figures))
+    several, columns = len(made.plan.seeds) > 1, ["row", ""]
+    in_paper = {name for row in made.rows for name, each in row.figures.items() if each.paper is not None}
+    for name in names:
+        columns += [name, *["each seed"] * several, *["paper"] * (name in in_paper)]
+    folders = list(made.rows[0].main.by_data)
+    columns += folders
     rows = []
     for row in made.rows:
-        cells = [row.id, row.title, _mean(row.mean), _each(row.mAP.values()), _mean(row.paper)]
-        cells += [_each(row.explained_variance.values())] * students + [_each(row.probe.values())] * probed
+        cells = [row.id, row.title]
+        for name in names:
+            figure = row.figures.get(name, none)
+            seeds_of = _each(figure.by_seed)
+            cells += [_shown(figure.mean), *[seeds_of] * several, *[_shown(figure.paper)] * (name in in_paper)]
+        cells += [_each(row.main.by_data[folder]) for folder in folders]
         rows.append(cells)
     seeds = ", ".join(map(str, made.plan.seeds))
     title = f"{made.paper.name}: {made.paper.title}; split {made.plan.split}, seeds {seeds}, percent"
@@ -144,9 +166,9 @@ def _show_plan(planned: Sequence[PlannedStep], plan: Plan) -> None:
     out.next_step("the same command without --dry-run")
 
 
-def _mean(value: float | None) -> str:
+def _shown(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
 
 
-def _each(values: Any) -> str:
-    return " ".join(f"{value:.1f}" for value in values) or "-"
+def _each(by_seed: Mapping[int, float]) -> str:
+    return " ".join(f"{value:.1f}" for value in by_seed.values()) or "-"

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 
 TRAINING, MACHINE, RUN = "Training", "Machine", "Run"  # panels of the help
+# Options that are no settings of any training: what is trained, where the run lies, and how it is begun.
+OF_RUNS = ("task", "preset", "devices", "run_name", "runs", "config", "resume", "overwrite", "dry_run", "input_")
 
 WarmupSetting = Annotated[int | None, option("Steps of rising rate. [default: 5 % of all]", TRAINING)]
 ClipNormSetting = Annotated[float | None, option("Largest gradient norm; 0: any. [default: 0]", TRAINING)]
@@ -132,6 +134,25 @@ def merged_settings(
     if config is not None:
         values |= from_file(config)
     return kind.from_dict(values | dict(given))
+
+
+def refuse_strangers(kind: type[TrainingSettings], options: Mapping[str, Any], why: str, hint: str) -> None:
+    """Options of a command that a training of another kind has are not silently ignored.
+
+    Args:
+        kind: the settings of the training.
+        options: of the command by name.
+        why: whose they are, a sentence after the options.
+        hint: what to do.
+
+    Raises:
+        SettingsError: one was given.
+    """
+    known = {*(field.name for field in dataclasses.fields(kind)), *OF_RUNS}
+    strange = [name for name, value in options.items() if value is not None and name not in known]
+    if strange:
+        listed = ", ".join(f"--{name.replace('_', '-')}" for name in strange)
+        raise SettingsError(f"{listed} {why}", hint)
 
 
 def refuse_beginning(**options: Any) -> None:

@@ -32,8 +32,8 @@ LayerOption = Annotated[
     str | None,
     typer.Option("--layer", help="Layer, or transfer point TEACHER:STUDENT. \\[default: the last]", show_default=False),
 ]
-BOTH, DETECTORS = ("distill", "finetune"), ("finetune", "zero-shot")
-NETWORKS = ("distill", *DETECTORS)  # commands whose runs leave a network
+TRAINED, DETECTORS = ("distill", "finetune", "classification"), ("finetune", "zero-shot")
+NETWORKS = ("distill", "classification", *DETECTORS)  # commands whose runs leave a network
 
 
 @command(
@@ -63,14 +63,14 @@ def filters_command(run: RunArgument = None, out_: OutOption = None, runs: RunsO
     examples="xmodal visualize curves\nxmodal visualize curves runs/finetune/RUN_A runs/finetune/RUN_B",
 )
 def curves_command(run: RunsArgument = None, out_: OutOption = None, runs: RunsOption = Path(DEFAULT_RUNS)) -> None:
-    """Draw loss, explained variance and mAP of one run or several, finished or not, in one figure."""
+    """Draw loss, explained variance, mAP or accuracy of one run or several, finished or not, in one figure."""
     from xmodal_cli.pictures.curves import draw_curves, last_figures, names_of, read_curves
 
-    opened = _several(run, runs, BOTH)
+    opened = _several(run, runs, TRAINED)
     found = [read_curves(each) for each in opened]
     path = _kept(opened[0], "curves.png", out_, draw_curves(found))
     rows = [[name, *last_figures(each)] for name, each in zip(names_of(opened), found, strict=True)]
-    figures = table("last figures", ["run", "steps", "loss", "explained variance", "mAP"], rows)
+    figures = table("last figures", ["run", "steps", "loss", "explained variance", "mAP", "accuracy"], rows)
     results = {"curves": [each.to_dict() for each in found], "picture": str(path)}
     out.result(results, [figures, str(path)], runs=[each.path for each in opened])
 
@@ -226,7 +226,7 @@ def report_command(
     from xmodal_cli.pictures.run_report import Choice, sections_of
 
     row = None if paper is None else paper_row(paper)
-    opened = _several(run, runs, BOTH)
+    opened = _several(run, runs, TRAINED)
     sections, problems = sections_of(opened, Choice(given_anew(data), row, pictures, device), out.say)
     title = ", ".join(each.path.name for each in opened)
     path = picture_path(opened[0], "report.html", out_)

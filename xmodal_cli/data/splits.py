@@ -57,6 +57,31 @@ def divide(ids: Iterable[str], fraction: float, scenes: Mapping[str, str] | None
     return [name for name in names if name not in held], sorted(held)
 
 
+def draw(ids: Iterable[str], count: int, seed: int) -> list[str]:
+    """Some of the IDs, in the order of a hash of seed and name: more of them with the same seed hold the fewer.
+
+    Args:
+        ids: what to draw from.
+        count: how many.
+        seed: of the draw.
+
+    Returns:
+        `count` IDs, sorted.
+
+    Raises:
+        SettingsError: there are not as many.
+
+    Example:
+        >>> few, more = draw("abcdefgh", 2, seed=0), draw("hgfedcba", 5, seed=0)
+        >>> len(few), set(few) < set(more)
+        (2, True)
+    """
+    names = sorted(set(ids))
+    if not 1 <= count <= len(names):
+        raise SettingsError(f"{count} of {len(names)} cannot be drawn.", f"Ask for 1 to {len(names)}.")
+    return sorted(sorted(names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())[:count])
+
+
 def check_scenes(splits: Mapping[str, Iterable[str]], scenes: Mapping[str, str]) -> list[str]:
     """The scenes that stand in more than one split, each as a sentence; empty when all is well.
 

@@ -266,7 +266,7 @@ def load_segmenter(run: RunFolder) -> tuple[Segmenter, tuple[str, ...]]:
     """
     if run.command != COMMAND:
         raise SettingsError(
-            f"{run.path} is a run of `xmodal {run.command}`, which gives no masks.",
+            f"{run.path} is a run of `xmodal {run.made_by}`, which gives no masks.",
             f"Train masks on a detector: xmodal finetune --task segmentation --init {run.path}",
         )
     card = run.card()

@@ -76,7 +76,7 @@ def open_detector(path: Path) -> Trained:
     run = open_run(path)
     if run.command not in DETECTORS:
         raise SettingsError(
-            f"{path} is a run of `xmodal {run.command}`, which is no detector.",
+            f"{path} is a run of `xmodal {run.made_by}`, which is no detector.",
             "Train one: xmodal finetune --data DATA --modality rgb --init imagenet --backbone squeezenet1_1",
         )
     return load_trained(run)
@@ -91,7 +91,7 @@ def check_student(run: RunFolder, modality: str | None = None) -> None:
     """
     if run.command != TRANSFER:
         raise SettingsError(
-            f"{run.path} is a run of `xmodal {run.command}`, which leaves no student.",
+            f"{run.path} is a run of `xmodal {run.made_by}`, which leaves no student.",
             "Teach one: xmodal distill --teacher-run DETECTOR_RUN --transfer auto --modality MODALITY",
         )
     seen = run.card()["modality"]

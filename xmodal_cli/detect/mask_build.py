@@ -133,7 +133,7 @@ def open_detector(path: Path) -> RunFolder:
     run = open_run(path)
     if run.command not in (*DETECTORS, COMMAND):
         raise SettingsError(
-            f"{run.path} is a run of `xmodal {run.command}`, and masks are learned on a detector.",
+            f"{run.path} is a run of `xmodal {run.made_by}`, and masks are learned on a detector.",
             f"Train a detector first: xmodal finetune --init {run.path}; then give --init its run.",
         )
     if run.card().get("kind") == VISION:

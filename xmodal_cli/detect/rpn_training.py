@@ -1,15 +1,14 @@
 """The training of a region proposal network from start to end, and the finished network on disk.
 
-`train` begins a run, `resume` continues one or opens a finished one, `rehearse` takes two steps and writes nothing. The
-weights lie in the run as `rpn.safetensors` under the plain network's keys; the description that goes with them (the
-card's `network`, which proposals keep too) builds the network again.
+`train` begins a run, `resume` continues one or opens a finished one; the frame around both is `runs/training.py`.
+`rehearse` takes two steps and writes nothing. The weights lie in the run as `rpn.safetensors` under the plain network's
+keys; the description that goes with them (the card's `network`, which proposals keep too) builds the network again.
 """
 
 from __future__ import annotations
 
 import datetime
 import hashlib
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -33,11 +32,12 @@ from xmodal_cli.models.detector_shape import detection_layer
 from xmodal_cli.models.layers import grid, missing_keys
 from xmodal_cli.models.rpn import Rpn, RpnShape
 from xmodal_cli.models.weights import save_file
-from xmodal_cli.runs import processes
-from xmodal_cli.runs.fit import fit
+from xmodal_cli.runs.fit import Task
 from xmodal_cli.runs.folder import RunFolder, open_run
-from xmodal_cli.runs.session import NOBODY, Watchers, announce, begin, carry_out, logged, seconds_per_step
-from xmodal_cli.runs.training_settings import absolute, with_changes
+from xmodal_cli.runs.session import NOBODY, Watchers
+from xmodal_cli.runs.training import Training, TrainingResult, seconds_per_step
+from xmodal_cli.runs.training_settings import absolute
+from xmodal_cli.web.fetch import Watcher
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,11 @@ class _Plan:
     shape: RpnShape
     module: Rpn
     left_out: int
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network learns."""
+        return torch.device(self.settings.device)
 
     def data_hash(self) -> str:
         """One hash of every image and of every box that is learned from."""
@@ -102,59 +107,37 @@ def train(
     overwrite: bool = False,
     watchers: Watchers = NOBODY,
 ) -> TrainedRpn:
-    """Train a region proposal network on a split's annotated boxes: one new run.
-
-    Args:
-        settings: what is trained, how, and how long.
-        runs: the folder of all runs.
-        name: the run's name; by default `<backbone>-<modality>-<date>-<4 hex>`.
-        overwrite: whether a run of that name may be replaced.
-        watchers: who is told what meanwhile.
+    """Train a region proposal network on a split's annotated boxes: one new run, as `Training.begin` makes it.
 
     Raises:
         Interrupted: somebody stopped it; its state is saved.
         XmodalError: settings, data, weights or the training itself are at fault; see each subclass.
     """
-    plan = _build(settings, watchers)
-    default_name = f"{plan.backbone.name.replace('/', '-')}-{settings.modality}"
-    config = {
-        "command": COMMAND,
-        "xmodal": xmodal_cli.__version__,
-        "data": {"name": plan.data.name, "hash": plan.data_hash(), "images": len(plan.samples.ids)},
-        "settings": plan.settings.to_dict(),
-    }
-    run = begin(runs, COMMAND, name, config, default_name=default_name, overwrite=overwrite)
-    return _carry_out(plan, run, watchers)
+    return _trained(TRAINING.begin(settings, runs=runs, name=name, overwrite=overwrite, watchers=watchers))
 
 
 def resume(
     path: Path, data: PreparedData, *, changes: Mapping[str, Any] | None = None, watchers: Watchers = NOBODY
 ) -> TrainedRpn:
-    """Continue a run with its own settings, to the same end as if it had never stopped; a finished one is opened.
-
-    Args:
-        path: the run's folder.
-        data: what it is trained on; to a finished run it does not matter.
-        changes: settings given anew; only those that cannot change the network may differ.
-        watchers: who is told what meanwhile.
+    """Continue a run, as `Training.resume` does, wherever its data set lies now; a finished one is opened.
 
     Raises:
-        SettingsError: the folder is no run of this kind, or a setting that matters was changed.
-        DataError: the data set is not the one the run began with.
         Interrupted: as `train`.
+        XmodalError: as `Training.resume`.
     """
-    run = open_run(path, COMMAND)
-    settings = with_changes(RpnSettings.from_dict(run.config()["settings"]), changes or {}, f"--init {run.path}")
-    if run.finished:
-        watchers.say(f"The run {run.path} is finished already: its network is used as it is.")
-        return open_trained(run)
-    plan = _build(replace(settings, data=str(data.root)), watchers)
-    if run.config()["data"]["hash"] != plan.data_hash():
-        raise DataError(
-            f"The data set {data.root} is not as it was when the run {run.path} began.",
-            "Restore it, or begin a new run without --resume.",
+    here = replace(TRAINING, build=lambda settings, watch: _build(replace(settings, data=str(data.root)), watch))
+    return _trained(here.resume(path, changes=changes, watchers=watchers))
+
+
+def _trained(result: TrainingResult) -> TrainedRpn:
+    """The network that a training left, if it came to its end."""
+    run = open_run(result.run, COMMAND)
+    if not result.finished:
+        raise Interrupted(
+            f"Interrupted at step {result.iterations} of the network's training; its state is saved.",
+            f"Go on with: {run.resume()}",
         )
-    return _carry_out(plan, run.lock(), watchers)
+    return open_trained(run)
 
 
 @dataclass(frozen=True)
@@ -168,9 +151,10 @@ class Rehearsal:
 
 def rehearse(settings: RpnSettings, watchers: Watchers = NOBODY) -> Rehearsal:
     """Build everything, train two steps, write nothing."""
-    plan = _build(settings, watchers)
+    plan = _build(settings, watchers.downloading)
     iterations = plan.settings.iterations or 0
-    seconds = seconds_per_step(_task(plan), plan.samples, collate, plan.settings.fit_settings())
+    task = RpnTask(plan.module, plan.device)
+    seconds = seconds_per_step(task, plan.samples, collate, plan.settings.fit_settings())
     return Rehearsal(TrainedRpn(plan.module.eval(), plan.description()), iterations, seconds * iterations)
 
 
@@ -184,7 +168,7 @@ def open_trained(run: RunFolder) -> TrainedRpn:
     return TrainedRpn(load_rpn(description, run.path / WEIGHTS)[0], description, run)
 
 
-def _build(settings: RpnSettings, watchers: Watchers) -> _Plan:
+def _build(settings: RpnSettings, downloading: Watcher) -> _Plan:
     """Open the data, resolve the settings, build the network."""
     check(settings)
     data = PreparedData.open(settings.data)
@@ -197,7 +181,7 @@ def _build(settings: RpnSettings, watchers: Watchers) -> _Plan:
             "Boxes come from COCO files: xmodal prepare folder ... --annotations train=FILE; --method bottom-up "
             "needs none.",
         )
-    start = start_network(settings, data, list(boxes), watchers.downloading, default_backbone=DEFAULT_BACKBONE)
+    start = start_network(settings, data, list(boxes), downloading, default_backbone=DEFAULT_BACKBONE)
     backbone = start.backbone
     layer = detection_layer(backbone, settings.layer)
     in_memory = fits_in_memory(data, list(boxes), [settings.modality])
@@ -212,45 +196,34 @@ def _build(settings: RpnSettings, watchers: Watchers) -> _Plan:
     return _Plan(settings, data, samples, backbone, shape, module, len(annotations) - len(boxes))
 
 
-def _carry_out(plan: _Plan, run: RunFolder, watchers: Watchers) -> TrainedRpn:
-    """Train; whatever ends it early leaves a run that can be resumed."""
-    again = f"prepare proposals {plan.data.root} --method rpn"  # what continues it, in the words of `run.resume()`
-    with processes.first_decides(lambda: replace(run, command=again)) as locked:
-        steps = carry_out(
-            locked,
-            plan.settings.threads or 1,
-            lambda: _train_and_save(plan, locked, logged(watchers, locked)),
-            lambda step: step,
-        )
-    if not run.finished:
-        raise Interrupted(
-            f"Interrupted at step {steps} of the network's training; its state is saved.",
-            f"Go on with: {locked.resume()}",
-        )
-    return open_trained(run)
+def _name(plan: _Plan) -> str:
+    return f"{plan.backbone.name.replace('/', '-')}-{plan.settings.modality}"
 
 
-def _train_and_save(plan: _Plan, run: RunFolder, watchers: Watchers) -> int:
-    """Train the network, save it; steps done."""
-    began, settings = time.monotonic(), plan.settings
-    decided = (
+def _facts(plan: _Plan) -> dict[str, Any]:
+    return {"data": {"name": plan.data.name, "hash": plan.data_hash(), "images": len(plan.samples.ids)}}
+
+
+def _changed(plan: _Plan, run: RunFolder) -> str | None:
+    if run.config()["data"]["hash"] == plan.data_hash():
+        return None
+    return f"The data set {plan.data.root} is not as it was when the run {run.path} began."
+
+
+def _decided(plan: _Plan) -> str:
+    settings = plan.settings
+    return (
         f"{len(plan.samples.ids)} images, {plan.left_out} without objects left out; {settings.iterations} steps of "
         f"{settings.batch_size} images, short side {settings.size}; {settings.precision} on {settings.device}, "
         f"threads {settings.threads}, workers {settings.workers}"
     )
-    announce(run, decided, settings, watchers)
-    result = fit(_task(plan), plan.samples, collate, settings.fit_settings(), run, watchers.training)
-    watchers.say(f"{'interrupted' if result.interrupted else 'trained'} at step {result.steps}")
-    if not result.interrupted:
-        _save(plan, run, result.steps, time.monotonic() - began)
-    return result.steps
 
 
-def _task(plan: _Plan) -> RpnTask:
-    return RpnTask(plan.module, torch.device(plan.settings.device))
+def _prepare(plan: _Plan, run: RunFolder, watchers: Watchers) -> tuple[RpnTask, RpnSamples]:
+    return RpnTask(plan.module, plan.device), plan.samples
 
 
-def _save(plan: _Plan, run: RunFolder, steps: int, seconds: float) -> None:
+def _save(plan: _Plan, run: RunFolder, task: Task, figures: Mapping[str, Any]) -> None:
     """Write weights and card; the card last, which makes the run a finished one."""
     save_file(run.path / WEIGHTS, plan.module.saved_state())
     settings = plan.settings
@@ -263,8 +236,20 @@ def _save(plan: _Plan, run: RunFolder, steps: int, seconds: float) -> None:
             "network": plan.description(),
             "data": {"name": plan.data.name, "path": absolute(str(plan.data.root)), "hash": plan.data_hash()},
             "settings": settings.to_dict(),
-            "iterations": steps,
-            "metrics": {},
-            "seconds": seconds,
+            **figures,
         }
     )
+
+
+TRAINING = Training(
+    command=COMMAND,
+    settings=RpnSettings,
+    build=_build,
+    name=_name,
+    facts=_facts,
+    changed=_changed,
+    decided=_decided,
+    prepare=_prepare,
+    collate=collate,
+    save=_save,
+)

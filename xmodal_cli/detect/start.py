@@ -12,6 +12,7 @@ from xmodal_cli.data.prepared import RGB, PreparedData
 from xmodal_cli.detect.branches import DETECTORS, load_backbone
 from xmodal_cli.errors import SettingsError, closest
 from xmodal_cli.models.backbones import Backbone, InputSpec, build, rebuild, skeleton
+from xmodal_cli.models.classifier import read_classifier
 from xmodal_cli.models.detector_shape import detection_layer
 from xmodal_cli.models.rpn import Rpn, RpnShape
 from xmodal_cli.models.weights import load_file
@@ -21,6 +22,8 @@ from xmodal_cli.transfer.student import load_student
 from xmodal_cli.web.fetch import Watcher
 
 RPN, RPN_WEIGHTS = "rpn", "rpn.safetensors"  # runs of region proposal networks, `runs/rpn/NAME`, and their weights
+CLASSIFICATION = "classification"  # runs of classifiers of whole images
+TRANSFER = "distill"
 
 
 class StartSettings(Protocol):
@@ -149,11 +152,15 @@ def start_backbone(
 
 
 def start_from_run(run: RunFolder, seed: int) -> Start:
-    """The plain network that a finished run left: a transfer's student, a detector's or a proposer's backbone.
+    """The plain network that a finished run left: a transfer's student, or what was trained with labels.
 
     Args:
         run: the run.
         seed: of layers that it did not learn.
+
+    Raises:
+        SettingsError: it is of something else, whose network is another run's.
+        DataError: it is not finished, or its files do not belong together.
     """
     if run.command == RPN:
         description = run.card()["network"]
@@ -161,6 +168,14 @@ def start_from_run(run: RunFolder, seed: int) -> Start:
     if run.command in DETECTORS:
         backbone, described = load_backbone(run, seed)
         return Start(backbone, described["modality"])
+    if run.command == CLASSIFICATION:
+        card = run.card()
+        return Start(read_classifier(run.path, card, seed)[1], card["modality"])
+    if run.command != TRANSFER:
+        raise SettingsError(
+            f"{run.path} is a run of `xmodal {run.made_by}`; no training begins with its network.",
+            "Name a run of `xmodal distill` or `xmodal finetune`.",
+        )
     student = load_student(run, seed)
     return Start(student.backbone, student.modality)
 

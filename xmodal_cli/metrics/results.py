@@ -49,14 +49,7 @@ class ProbeResult:
 
     def interval(self, share: float = 0.95) -> tuple[float, float]:
         """A bootstrap interval of the accuracy, percent, from drawing images (whose regions belong together) anew."""
-        random = np.random.default_rng(0)
-        numbers, group = np.unique(self.images, return_inverse=True)
-        right = np.bincount(group, weights=self.hits)
-        count = np.bincount(group)
-        draws = random.integers(0, len(numbers), (BOOTSTRAP_DRAWS, len(numbers)))
-        accuracies = right[draws].sum(1) / count[draws].sum(1) * 100
-        low, high = np.quantile(accuracies, [(1 - share) / 2, (1 + share) / 2])
-        return float(low), float(high)
+        return bootstrap_interval(self.hits, self.images, share)
 
     def to_dict(self) -> dict[str, object]:
         """Plain values, for `results.json` and `--json`."""
@@ -77,3 +70,27 @@ class ProbeResult:
                 "classes_without_objects": list(self.classes_without_objects),
             }
         }
+
+
+def bootstrap_interval(
+    hits: NDArray[np.floating], groups: NDArray[np.int64], share: float = 0.95
+) -> tuple[float, float]:
+    """An interval of the mean of hits, percent, from drawing groups anew: what is in one group belongs together.
+
+    Args:
+        hits: `(N,)`, 1 for each sample that was named rightly, or a share.
+        groups: `(N,)`, number of each sample's group.
+        share: of the draws that lie inside.
+
+    Example:
+        >>> bootstrap_interval(np.array([1.0, 1.0, 1.0]), np.array([0, 0, 1]))
+        (100.0, 100.0)
+    """
+    random = np.random.default_rng(0)
+    numbers, group = np.unique(groups, return_inverse=True)
+    right = np.bincount(group, weights=hits)
+    count = np.bincount(group)
+    draws = random.integers(0, len(numbers), (BOOTSTRAP_DRAWS, len(numbers)))
+    accuracies = right[draws].sum(1) / count[draws].sum(1) * 100
+    low, high = np.quantile(accuracies, [(1 - share) / 2, (1 + share) / 2])
+    return float(low), float(high)

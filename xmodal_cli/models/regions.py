@@ -16,9 +16,10 @@ from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import roi_align, roi_pool
+from torchvision.ops import roi_pool
 
 from xmodal_cli.models.grid import Grid
+from xmodal_cli.models.roi_align import roi_align
 
 Pooling = Literal["max", "align"]
 POOLINGS: tuple[str, ...] = ("max", "align")
@@ -81,8 +82,7 @@ class RegionPool:
         # The centre of pixel p is p + 0.5 in boxes with exclusive ends. Cell i is centred on pixel
         # first_centre + stride * i, and aligned RoIAlign takes i + 0.5 for its centre.
         cells = [(each.float() - 0.5 - shift) / stride + 0.5 for each in boxes]
-        aligned: Tensor = roi_align(maps.float(), cells, size, 1.0, SAMPLES_PER_BIN, aligned=True)
-        return aligned
+        return roi_align(maps.float(), cells, self.size, SAMPLES_PER_BIN)
 
     def scaled(self, boxes_xyxy: Tensor, scale: float) -> Tensor:
         """Boxes of an image in pixels of the network's input.

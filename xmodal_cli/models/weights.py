@@ -24,8 +24,8 @@ SAFETENSORS = ".safetensors"
 # Where training scripts put the weights inside a checkpoint, and what wrappers put before every key.
 WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
 PREFIXES = ("module.", "_orig_mod.")
-# Before the keys of our detectors that the plain network does not have.
-ROI_HEAD, RPN_HEAD = "roi_head.", "rpn_head."
+# Before the keys of our detectors and classifiers that the plain network does not have.
+ROI_HEAD, RPN_HEAD, CLASS_HEAD = "roi_head.", "rpn_head.", "class_head."
 SHOWN = 6  # keys named in a report before it says how many more there are
 
 
@@ -118,13 +118,13 @@ def save_file(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def without_heads(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of the plain network in a detector's file, which then is a file of weights like any other.
+    """The tensors of the plain network in a detector's or classifier's file: weights like any other.
 
     Example:
         >>> list(without_heads({"conv1.bias": torch.zeros(1), "roi_head.fc6.bias": torch.zeros(1)}))
         ['conv1.bias']
     """
-    return {key: value for key, value in state.items() if not key.startswith((ROI_HEAD, RPN_HEAD))}
+    return {key: value for key, value in state.items() if not key.startswith((ROI_HEAD, RPN_HEAD, CLASS_HEAD))}
 
 
 def load_into(

@@ -1,4 +1,4 @@
-"""How trainings went: loss, explained variance and mAP over steps, of one run or of several in one figure.
+"""How trainings went: loss and what was watched over steps, of one run or of several in one figure.
 
 Shapes: `(H, W, 3)` uint8 RGB pictures.
 """
@@ -25,6 +25,7 @@ KINDS: tuple[tuple[str, str, str, Corner], ...] = (
     (LOSS, "train", "training loss", "upper right"),
     ("explained_variance", "evaluate", "explained variance of held-out pairs", "lower right"),
     ("mAP", "evaluate", "mAP of held-out images, percent", "lower right"),
+    ("accuracy", "evaluate", "accuracy on held-out images, percent", "lower right"),
 )
 
 
@@ -34,7 +35,7 @@ class Curves:
 
     Args:
         run: its folder.
-        points: by key (`loss`, `explained_variance`, `mAP`) steps and values; keys without a value are missing.
+        points: by key of `KINDS` steps and values; keys without a value are missing.
     """
 
     run: RunFolder
@@ -110,7 +111,7 @@ def names_of(runs: Sequence[RunFolder]) -> list[str]:
 
 
 def last_figures(curves: Curves) -> list[object]:
-    """A row of a table: steps, last loss, last explained variance, last mAP; empty where there is none."""
+    """A row of a table: steps, and the last value of each kind; empty where there is none."""
     steps = max(int(points[0][-1]) for points in curves.points.values())
     last = [f"{curves.points[key][1][-1]:.4g}" if key in curves.points else "" for key, *_ in KINDS]
     return [steps, *last]

@@ -187,13 +187,12 @@ def point_number(subject: Subject, layer: str | None) -> int | None:
 def _plain_eye(subject: Subject, layer: str, size_hw: tuple[int, int], on: torch.device) -> Eye:
     """A run's network at a layer, as it is."""
     network, tapped = subject.network, Tapped(subject.network, [layer]).eval().requires_grad_(False).to(on)
-    who = "student" if subject.is_transfer else "detector"
 
     def look(images: Tensor) -> Tensor:
         maps: Tensor = tapped(network.input.normalise(images.to(on)))[layer]
         return maps
 
-    return Eye(f"{who} ({subject.modality})", subject.modality, layer, grid(network, layer, size_hw), look)
+    return Eye(f"{subject.who} ({subject.modality})", subject.modality, layer, grid(network, layer, size_hw), look)
 
 
 def _pair_of_eyes(
@@ -231,6 +230,6 @@ def _pair_of_eyes(
 
 def _size_hw(subject: Subject, data: PreparedData, ids: Sequence[str]) -> tuple[int, int]:
     """Height and width that the networks see: those of the training."""
-    if subject.is_transfer:
+    if "size_hw" in subject.card:
         return transfer_size_hw(subject)
     return ImageSize(**subject.card["size"]).of(common_size(data, ids))

@@ -104,11 +104,10 @@ def compare_filters(run: RunFolder, downloading: Watcher = silent) -> FilterComp
     subject = open_subject(run)
     word, start = start_of(subject, downloading)
     teacher = teacher_of(subject, downloading)
-    who = "student" if subject.is_transfer else "detector"
     return FilterComparison(
         stem_name(subject.network.module, subject.network.in_channels),
         filters_of(start, f"start: {word}", subject.modality),
-        filters_of(subject.network, f"{who} after training ({subject.modality})", subject.modality),
+        filters_of(subject.network, f"{subject.who} after training ({subject.modality})", subject.modality),
         teacher and filters_of(teacher[1], f"teacher ({teacher[0]})", teacher[0]),
     )
 

@@ -16,6 +16,7 @@ from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.detect.branches import DETECTORS
 from xmodal_cli.detect.scoring import COMMAND as EVALUATE
 from xmodal_cli.detect.scoring import RESULTS
+from xmodal_cli.detect.start import CLASSIFICATION
 from xmodal_cli.errors import DataError, XmodalError
 from xmodal_cli.metrics.paper import PaperRow
 from xmodal_cli.pictures.curves import draw_curves, names_of, read_curves
@@ -119,7 +120,7 @@ def _overview(runs: Sequence[RunFolder], names: Sequence[str]) -> Table:
     cards = [_card(run) for run in runs]
     rows: list[list[object]] = [
         ["what", *(card.get("what", "not finished") for card in cards)],
-        ["command", *(f"xmodal {run.command}" for run in runs)],
+        ["command", *(f"xmodal {run.made_by}" for run in runs)],
         ["made", *(card.get("made", "") for card in cards)],
         ["data", *(_data_line(card) for card in cards)],
         ["iterations", *(card.get("iterations", "") for card in cards)],
@@ -185,7 +186,7 @@ def evaluations_of(run: RunFolder) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _scores(runs: Sequence[RunFolder], names: Sequence[str], paper: PaperRow | None) -> list[Part]:
-    """Tables of AP by class and of probes, the paper's figures beside the former."""
+    """Tables of AP by class, of probes and of classifications, the paper's figures beside the first."""
     found = {name: document for run in runs for name, document in evaluations_of(run)}
     detecting = {name: each for name, each in found.items() if "AP" in each.get("results", {})}
     probing = {name: each["results"]["probe"] for name, each in found.items() if "probe" in each.get("results", {})}
@@ -195,6 +196,9 @@ def _scores(runs: Sequence[RunFolder], names: Sequence[str], paper: PaperRow | N
     if probing:
         rows = [[name, each["accuracy"], each["class_mean_accuracy"]] for name, each in probing.items()]
         parts.append(Table(["evaluation", "accuracy", "class mean"], rows, "Region probe, percent."))
+    naming = {name: each["results"] for name, each in found.items() if each.get("task") == CLASSIFICATION}
+    if naming:
+        parts.append(_accuracy_table(naming))
     return parts
 
 
@@ -213,6 +217,15 @@ def _ap_table(detecting: Mapping[str, Mapping[str, Any]], paper: PaperRow | None
         rows = [[*row, _percent(beside.get(str(row[0])))] for row in rows]
         caption += "; the paper's figures are of other networks, data and training: see docs/results.md"
     return Table(columns, rows, f"{caption}.", marked=[len(rows) - 1])
+
+
+def _accuracy_table(naming: Mapping[str, Mapping[str, Any]]) -> Table:
+    """A row an evaluation: images, and clips where there are any."""
+    rows: list[list[object]] = [
+        [name, *(each[kind]["accuracy"] if each[kind] else "" for kind in ("images", "clips"))]
+        for name, each in naming.items()
+    ]
+    return Table(["evaluation", "images", "clips"], rows, "Classification: top-1 accuracy in percent.")
 
 
 def _percent(value: float | None) -> str:

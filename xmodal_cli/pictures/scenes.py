@@ -65,7 +65,7 @@ def scenes_of_runs(
     for run in runs:
         if run.command not in (*DETECTORS, MASKS):
             raise SettingsError(
-                f"{run.path} is a run of `xmodal {run.command}`, which finds no objects.",
+                f"{run.path} is a run of `xmodal {run.made_by}`, which finds no objects.",
                 "Name a run of `xmodal finetune`.",
             )
     shown = choose_ids(data, split, wanted, count)

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from xmodal_cli.classify.training import saved_settings as classifier_settings
 from xmodal_cli.detect.branches import DETECTORS, load_backbone
 from xmodal_cli.detect.finetune import saved_settings as detector_settings
-from xmodal_cli.detect.start import start_backbone, start_from_run
+from xmodal_cli.detect.start import CLASSIFICATION, StartSettings, start_backbone, start_from_run
 from xmodal_cli.errors import SettingsError
 from xmodal_cli.models.backbones import Backbone
 from xmodal_cli.runs.folder import CARD, RunFolder, open_run
@@ -38,7 +39,7 @@ class Subject:
         run: the folder.
         modality: what the network sees.
         network: as it is now; of several trained jointly the first.
-        layers: student layers of the transfer points, or the layer that a detector's regions are cut from.
+        layers: student layers of the transfer points, or the layer whose map a detector or classifier reads.
         card: of the run.
     """
 
@@ -50,8 +51,13 @@ class Subject:
 
     @property
     def is_transfer(self) -> bool:
-        """Whether it is a student of `distill`; else a detector."""
+        """Whether it is a student of `distill`; else what was trained with labels."""
         return self.run.command == TRANSFER
+
+    @property
+    def who(self) -> str:
+        """What the network is, in a word."""
+        return {TRANSFER: "student", CLASSIFICATION: "classifier"}.get(self.run.command, "detector")
 
 
 def open_subject(run: RunFolder) -> Subject:
@@ -64,9 +70,12 @@ def open_subject(run: RunFolder) -> Subject:
     if run.command == TRANSFER:
         student = load_student(run)
         return Subject(run, student.modality, student.backbone, student.layers, student.card)
+    if run.command == CLASSIFICATION:
+        start, card = start_from_run(run, seed=0), run.card()
+        return Subject(run, start.modality, start.backbone, (card["layer"],), card)
     if run.command not in DETECTORS:
         raise SettingsError(
-            f"{run.path} is a run of `xmodal {run.command}`, which leaves no network to look at.",
+            f"{run.path} is a run of `xmodal {run.made_by}`, which leaves no network to look at.",
             "Name a run of `xmodal distill` or `xmodal finetune`.",
         )
     network, branch = load_backbone(run)
@@ -95,10 +104,10 @@ def start_of(subject: Subject, downloading: Watcher = silent) -> tuple[str, Back
             settings, None if taught is None else taught[1], channels, points, transfer_size_hw(subject), downloading
         )
         return _word(settings.init), start
-    detector = detector_settings(subject.run)
-    if Path(detector.init).is_dir():
-        return _word(detector.init), start_from_run(open_run(Path(detector.init)), detector.seed).backbone
-    return _word(detector.init), start_backbone(detector, channels, downloading)
+    trained = _trained_settings(subject)
+    if Path(trained.init).is_dir():
+        return _word(trained.init), start_from_run(open_run(Path(trained.init)), trained.seed).backbone
+    return _word(trained.init), start_backbone(trained, channels, downloading)
 
 
 def teacher_of(subject: Subject, downloading: Watcher = silent) -> tuple[str, Backbone] | None:
@@ -115,7 +124,7 @@ def teacher_of(subject: Subject, downloading: Watcher = silent) -> tuple[str, Ba
         XmodalError: the teacher's weights are gone.
     """
     if not subject.is_transfer:
-        earlier = Path(detector_settings(subject.run).init)
+        earlier = Path(_trained_settings(subject).init)
         if not (earlier / CARD).is_file():
             return None
         return teacher_of(open_subject(open_run(earlier)), downloading)
@@ -132,6 +141,13 @@ def transfer_size_hw(subject: Subject) -> tuple[int, int]:
     """Height and width that the networks of a transfer saw."""
     height, width = subject.card["size_hw"]
     return height, width
+
+
+def _trained_settings(subject: Subject) -> StartSettings:
+    """The settings of a training with labels."""
+    if subject.run.command == CLASSIFICATION:
+        return classifier_settings(subject.run)
+    return detector_settings(subject.run)
 
 
 def _word(init: str) -> str:

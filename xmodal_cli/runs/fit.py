@@ -141,8 +141,8 @@ def build_optimiser(module: nn.Module, settings: FitSettings) -> torch.optim.Opt
         {"params": members, "weight_decay": decay, "lr_factor": factor} for (decay, factor), members in groups.items()
     ]
     if settings.optimiser == "sgd":
-        return torch.optim.SGD(parameters, lr=settings.lr, momentum=settings.momentum)
-    return torch.optim.AdamW(parameters, lr=settings.lr)
+        return torch.optim.SGD(parameters, lr=settings.lr, momentum=settings.momentum, fused=True)
+    return torch.optim.AdamW(parameters, lr=settings.lr, fused=True)
 
 
 def _batches(

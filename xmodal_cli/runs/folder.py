@@ -33,7 +33,12 @@ CONFIG, ENVIRONMENT, METRICS, LOG, CARD, LOCK = (
     ".lock",
 )
 LATEST, CHECKPOINTS = "latest", "checkpoints"
-MADE_BY = {"segmentation": "finetune --task segmentation"}  # kinds of runs that are not named as what makes them
+# Kinds of runs that are not named as what makes them.
+MADE_BY = {
+    "segmentation": "finetune --task segmentation",
+    "classification": "finetune --task classification",
+    "rpn": "prepare proposals DATA --method rpn",
+}
 NOT_YET_A_RUN = (LOCK, CHECKPOINTS, ENVIRONMENT)  # what a run has before its settings are written
 REPORTED_PACKAGES = ("torch", "torchvision", "timm", "numpy", "opencv-python", "safetensors", "typer")
 
@@ -115,9 +120,17 @@ class RunFolder:
         """The data set that a finished run learned from."""
         return Path(self.card()["data"]["path"])
 
+    @property
+    def made_by(self) -> str:
+        """The command that made it, as it is typed after `xmodal`."""
+        return MADE_BY.get(self.command, self.command)
+
     def resume(self) -> str:
         """The command line that continues this run."""
-        return f"xmodal {MADE_BY.get(self.command, self.command)} --resume {self.path}"
+        words = self.made_by
+        if "DATA" in words and (self.path / CONFIG).is_file():
+            words = words.replace("DATA", str(self.config()["settings"]["data"]))
+        return f"xmodal {words} --resume {self.path}"
 
     def write_start(self, config: Mapping[str, Any]) -> None:
         """Write what is known before the first step: settings and environment."""
@@ -232,7 +245,7 @@ def open_run(path: Path, command: str | Sequence[str] | None = None) -> RunFolde
     found = str(RunFolder(path, "").config()["command"])
     wanted = (command,) if isinstance(command, str) else tuple(command or ())
     if wanted and found not in wanted:
-        made, *asked = (f"`xmodal {MADE_BY.get(each, each)}`" for each in (found, *wanted))
+        made, *asked = (f"`xmodal {RunFolder(path, each).made_by}`" for each in (found, *wanted))
         raise SettingsError(f"{path} is a run of {made}, not of {' or '.join(asked)}.")
     return RunFolder(path, found)
 

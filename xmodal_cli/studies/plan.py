@@ -9,20 +9,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from xmodal_cli.classify import settings as classifier_settings
+from xmodal_cli.detect import mask_settings
 from xmodal_cli.detect import settings as detector_settings
 from xmodal_cli.models.backbones import skeleton
 from xmodal_cli.models.detector_shape import detection_layer
 from xmodal_cli.runs.training_settings import preset_values
 from xmodal_cli.studies.joints import Joint
-from xmodal_cli.studies.scores import Score
+from xmodal_cli.studies.scores import BOXES, PROBE, Kind, Score
 from xmodal_cli.studies.steps import Step
-from xmodal_cli.studies.trainings import Training
+from xmodal_cli.studies.trainings import Command, Training
 from xmodal_cli.transfer import settings as transfer_settings
 
-Command = Literal["distill", "finetune"]
-PRESETS = {"distill": transfer_settings.PRESETS, "finetune": detector_settings.PRESETS}
+PRESETS = {
+    "distill": transfer_settings.PRESETS,
+    "finetune": detector_settings.PRESETS,
+    "segmentation": mask_settings.PRESETS,
+    "classification": classifier_settings.PRESETS,
+}
 # The network of each preset's rows, and the larger one that teaches in some: the paper's are AlexNet and VGG16.
 NETWORKS: Mapping[str, tuple[str, str]] = {"small": ("squeezenet1_1", "squeezenet1_0"), "paper": ("alexnet", "vgg16")}
 
@@ -32,8 +38,9 @@ class Plan:
     """What is asked of a reproduction.
 
     Args:
-        table: `table1` or `table4`, whose results lie in a folder of that name.
+        table: such as `table1`, whose results lie in a folder of that name.
         data: the prepared data set.
+        more_data: the same data in other splits: each figure is the mean over all of them.
         runs: the folder of all runs.
         modality: what the students see.
         preset: `small` or `paper`, of transfers and detectors.
@@ -59,6 +66,12 @@ class Plan:
     train: str = "train"
     split: str = "val"
     given: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    more_data: tuple[Path, ...] = ()
+
+    @property
+    def every_data(self) -> tuple[Path, ...]:
+        """Every data set, the first one first."""
+        return (self.data, *self.more_data)
 
     @property
     def copied(self) -> dict[str, Any]:
@@ -94,11 +107,12 @@ class Plan:
 
 @dataclass
 class Recipe:
-    """The trainings and measurements of one seed, in the order in which they can be done.
+    """The trainings and measurements of one seed on one data set, in the order in which they can be done.
 
     Args:
         plan: what is asked for.
         seed: of all of them; it ends every name.
+        data: one of the plan's data sets; its folder's name is in every name, but for the first one's.
         trainings: by name; scores: by row; probes: by row.
         joints: zero-shot detectors, by name.
         needs: for each training the one that it begins from, for each joint those that it is made of.
@@ -106,6 +120,7 @@ class Recipe:
 
     plan: Plan
     seed: int
+    data: Path
     trainings: dict[str, Training] = field(default_factory=dict)
     joints: dict[str, Joint] = field(default_factory=dict)
     scores: dict[str, Score] = field(default_factory=dict)
@@ -131,55 +146,82 @@ class Recipe:
         values = dict(given)
         if init is not None:
             values["init"] = self._run(init)
-            trial = {"init": "random", "backbone": self.trainings[init].given["student"]}
+            begun = self.trainings[init].given
+            trial = {"init": "random", "backbone": begun.get("student") or begun["backbone"]}
             self.needs[name] = (init,)
         self._add("finetune", name, title, values, preset or self.plan.preset, trial)
+
+    def classify(self, name: str, title: str, given: Mapping[str, Any]) -> None:
+        """A classifier of whole images."""
+        self._add("classification", name, title, given, self.plan.preset, {})
 
     def zero_shot(self, name: str, title: str, detector: str, student: str | None, modality: str) -> None:
         """A detector of this recipe over a student of it, or shown a modality as it is."""
         taught = None if student is None else self.trainings[student]
-        below, plan = self.trainings[detector], self.plan
-        self.joints[name] = Joint(f"{name}-{self.seed}", title, below, taught, modality, plan.data, plan.runs)
+        below, runs = self.trainings[detector], self.plan.runs
+        self.joints[name] = Joint(self._named(name), title, below, taught, modality, self.data, runs)
         self.needs[name] = (detector,) if student is None else (detector, student)
 
-    def score(self, row: str, title: str, detectors: Sequence[str]) -> None:
-        """AP of a row: of one detector, or of several fused."""
-        self.scores[row] = self._measure(f"score-{row}", f"AP, {title}", detectors)
+    def segment(self, name: str, title: str, given: Mapping[str, Any], *, init: str) -> None:
+        """Masks on a detector of this recipe."""
+        self.needs[name] = (init,)
+        self._add("segmentation", name, title, {**given, "init": self._run(init)}, self.plan.preset, None)
+
+    def score(self, row: str, title: str, detectors: Sequence[str], kind: Kind = BOXES) -> None:
+        """AP of a row, of its boxes or its masks: of one run, or of several fused."""
+        self.scores[row] = self._measure(f"score-{row.replace('/', '-')}", f"AP, {title}", detectors, kind)
 
     def probe(self, row: str, title: str, student: str) -> None:
         """The region probe of a row's student."""
-        self.probes[row] = self._measure(f"probe-{row}", title, (student,), probe=True)
+        self.probes[row] = self._measure(f"probe-{row}", title, (student,), PROBE)
 
     def steps(self, rows: Sequence[str]) -> list[Step]:
         """What some rows need, in order."""
         measured = [kind[row] for row in rows for kind in (self.probes, self.scores) if row in kind]
-        wanted = {path.name.removesuffix(f"-{self.seed}") for each in measured for path in each.runs}
+        wanted = {self.name_of(path) for each in measured for path in each.runs}
         while more := {need for name in wanted for need in self.needs.get(name, ())} - wanted:
             wanted |= more
         made: list[Step] = [step for name, step in self.trainings.items() if name in wanted]
         return [*made, *(joint for name, joint in self.joints.items() if name in wanted), *measured]
 
+    def name_of(self, path: Path) -> str:
+        """What this recipe calls the run in a folder."""
+        made: Mapping[str, Training | Joint] = {**self.trainings, **self.joints}
+        return next(name for name, each in made.items() if each.path == path)
+
+    def _named(self, name: str) -> str:
+        return f"{name}-{self.seed}" if self.data == self.plan.data else f"{name}-{self.data.name}-{self.seed}"
+
     def _add(
-        self, command: Command, name: str, title: str, given: dict[str, Any], preset: str, trial: Mapping[str, Any]
+        self,
+        command: Command,
+        name: str,
+        title: str,
+        given: Mapping[str, Any],
+        preset: str,
+        trial: Mapping[str, Any] | None,
     ) -> None:
         plan = self.plan
         values = {
             **preset_values(PRESETS[command], preset),
-            "data": str(plan.data),
+            "data": str(self.data),
             "split": plan.train,
             "seed": self.seed,
             **given,
             **plan.given.get(command, {}),
         }
-        self.trainings[name] = Training(command, f"{name}-{self.seed}", title, values, plan.runs, trial)
+        # What learns from other data, and begins with nothing that learned from these, is the same for all of them.
+        elsewhere = values["data"] != str(self.data) and name not in self.needs
+        named = f"{name}-{self.seed}" if elsewhere else self._named(name)
+        self.trainings[name] = Training(command, named, title, values, plan.runs, trial)
 
     def _run(self, name: str) -> str:
         return str(self.trainings[name].path.resolve())
 
-    def _measure(self, name: str, title: str, runs: Sequence[str], *, probe: bool = False) -> Score:
+    def _measure(self, name: str, title: str, runs: Sequence[str], kind: Kind) -> Score:
         plan = self.plan
         paths = tuple((self.joints.get(run) or self.trainings[run]).path for run in runs)
-        return Score(f"{name}-{self.seed}", title, paths, plan.data, plan.split, plan.folder, plan.runs, probe)
+        return Score(self._named(name), title, paths, self.data, plan.split, plan.folder, plan.runs, kind)
 
 
 def _copied(network: str, weights: Path | None) -> dict[str, Any]:

@@ -1,25 +1,59 @@
 """The paper's tables made anew: the runs behind each row, measured figures beside the paper's, and what differs.
 
-Table 1 and Table 4 are here. Whatever is finished is used as it is, so that a table can grow by rows and seeds.
+Tables 1, 2, 4, 5 and 7 are here. What is finished is used as it is, so that a table can grow by rows, seeds and splits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from xmodal_cli.errors import SettingsError, closest
 from xmodal_cli.metrics.paper import PaperTable, paper_table
 from xmodal_cli.runs.session import NOBODY, Watchers
-from xmodal_cli.studies import table1, table4
+from xmodal_cli.studies import table1, table2, table4, table5, table7
 from xmodal_cli.studies.plan import PRESETS, Plan, Recipe
-from xmodal_cli.studies.rows import Row
+from xmodal_cli.studies.rows import MAP, Figure, Row
+from xmodal_cli.studies.scores import FIGURES
 from xmodal_cli.studies.steps import Moment, Step, run_study
-from xmodal_cli.studies.trainings import OF_THE_MACHINE
+from xmodal_cli.studies.trainings import COMMANDS, OF_THE_MACHINE
 
-TABLES: Mapping[str, Callable[[Plan, int], Recipe]] = {"table1": table1.recipe, "table4": table4.recipe}
-COMPARED = ("distill", "finetune")
+EXPLAINED = "explained variance"
+
+
+def published_ap(table: PaperTable, row: str) -> dict[str, float]:
+    """The paper's mAP of a row, under the name that it has here; nothing where the row is none of the paper's."""
+    known = table.rows.get(row)
+    return {} if known is None or known.mAP is None else {MAP: known.mAP}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that can be made.
+
+    Args:
+        recipe: the trainings and measurements of a seed on a data set.
+        published: the paper's figures of a row, by their names here.
+        modality: what the paper's students see.
+        split: that it scores.
+    """
+
+    recipe: Callable[[Plan, int, Path], Recipe]
+    published: Callable[[PaperTable, str], Mapping[str, float]] = published_ap
+    modality: str = "hha"
+    split: str = "val"
+
+
+TABLES: Mapping[str, Table] = {
+    "table1": Table(table1.recipe),
+    "table2": Table(table2.recipe, table2.published),
+    "table4": Table(table4.recipe),
+    "table5": Table(table5.recipe),
+    "table7": Table(table7.recipe, modality="flow", split="test"),
+}
 # What stands in every table anyway, or is no choice of a training.
 NOT_COMPARED = {*OF_THE_MACHINE, "data", "seed", "split", "checkpoint_every"}
 
@@ -45,23 +79,41 @@ class Reproduction:
         return {
             "table": self.paper.name,
             "title": self.paper.title,
-            "metric": "mAP at IoU 0.5, percent",
+            "unit": "percent",
             "seeds": list(self.plan.seeds),
+            "data": [str(data) for data in self.plan.every_data],
             "rows": [row.to_dict() for row in self.rows],
             "differences": list(self.differences),
         }
 
 
-def recipes(plan: Plan) -> list[Recipe]:
-    """The recipe of each seed.
+def known_table(name: str) -> Table:
+    """A table by name.
 
     Raises:
-        SettingsError: the table or a row of it cannot be made.
+        SettingsError: it cannot be made.
     """
-    if plan.table not in TABLES:
-        near = closest(plan.table, TABLES) or None
-        raise SettingsError(f"There is no '{plan.table}' to reproduce; there are {', '.join(TABLES)}.", near)
-    made = [TABLES[plan.table](plan, seed) for seed in plan.seeds]
+    if name not in TABLES:
+        near = closest(name, TABLES) or None
+        raise SettingsError(f"There is no '{name}' to reproduce; there are {', '.join(TABLES)}.", near)
+    return TABLES[name]
+
+
+def recipes(plan: Plan) -> list[Recipe]:
+    """The recipe of each seed on each data set, a whole table after the other.
+
+    Raises:
+        SettingsError: the table or a row of it cannot be made, or two data sets have the same name.
+    """
+    folders = [data.resolve().name for data in plan.every_data]
+    if len(set(folders)) < len(folders):
+        raise SettingsError(
+            f"The data sets {', '.join(map(str, plan.every_data))} are told apart by the names of their folders, and "
+            "two are alike.",
+            "Rename one.",
+        )
+    make = known_table(plan.table).recipe
+    made = [make(plan, seed, data) for seed in plan.seeds for data in plan.every_data]
     unknown = [row for row in plan.rows if row not in made[0].scores]
     if unknown:
         rows = ", ".join(made[0].scores)
@@ -70,8 +122,9 @@ def recipes(plan: Plan) -> list[Recipe]:
 
 
 def steps(plan: Plan) -> list[Step]:
-    """Everything that a table needs, seed after seed, so that a whole table is there early."""
-    return [step for recipe in recipes(plan) for step in recipe.steps(plan.rows or tuple(recipe.scores))]
+    """Everything that a table needs, each step once; seed after seed, so that a whole table is there early."""
+    every = [step for recipe in recipes(plan) for step in recipe.steps(plan.rows or tuple(recipe.scores))]
+    return list({step.name: step for step in every}.values())
 
 
 def reproduce(
@@ -100,22 +153,39 @@ def gather(plan: Plan) -> Reproduction:
 
 
 def _row(row: str, made: list[Recipe], paper: PaperTable) -> Row:
-    scored = {each.seed: each.scores[row].results()["mAP"] for each in made if each.scores[row].finished()}
-    probed = {
-        each.seed: each.probes[row].results()["probe"]["accuracy"]
-        for each in made
-        if row in each.probes and each.probes[row].finished()
-    }
-    explained = {each.seed: value for each in made if (value := _explained(each, row)) is not None}
-    first = made[0].scores[row]
-    title = first.title.removeprefix("AP, ")
-    known = paper.rows.get(row)
-    return Row(row, title, scored, None if known is None else known.mAP, explained, probed)
+    found = {(recipe.data, recipe.seed): _figures(recipe, row) for recipe in made}
+    names = list(FIGURES[made[0].scores[row].kind])
+    names += [name for name in dict.fromkeys(name for each in found.values() for name in each) if name not in names]
+    published = TABLES[paper.name].published(paper, row)
+    figures = {name: _figure(name, found, published.get(name)) for name in names}
+    return Row(row, made[0].scores[row].title.removeprefix("AP, "), figures)
+
+
+def _figures(recipe: Recipe, row: str) -> dict[str, float]:
+    """What was measured of a row with one seed on one data set, by name."""
+    explained = _explained(recipe, row)
+    found = {} if explained is None else {EXPLAINED: explained}
+    for score in (recipe.scores[row], recipe.probes.get(row)):
+        if score is not None and score.finished():
+            found |= score.figures()
+    return found
+
+
+def _figure(name: str, found: Mapping[tuple[Path, int], Mapping[str, float]], published: float | None) -> Figure:
+    """A figure of all data sets and seeds: the mean over data sets, of the seeds that all of them have."""
+    by_data: dict[str, dict[int, float]] = {data.name: {} for data, _ in found}
+    for (data, seed), figures in found.items():
+        if name in figures:
+            by_data[data.name][seed] = figures[name]
+    first, *_ = by_data.values()
+    shared = [seed for seed in first if all(seed in each for each in by_data.values())]
+    mean = {seed: fmean(each[seed] for each in by_data.values()) for seed in shared}
+    return Figure(mean, published, by_data if len(by_data) > 1 else {})
 
 
 def _explained(recipe: Recipe, row: str) -> float | None:
     """Explained variance of the student behind a row's last detector, percent."""
-    detector = recipe.scores[row].runs[-1].name.removesuffix(f"-{recipe.seed}")
+    detector = recipe.name_of(recipe.scores[row].runs[-1])
     students = [name for name in recipe.needs.get(detector, ()) if recipe.trainings[name].command == "distill"]
     return recipe.trainings[students[0]].explained_variance() if students else None
 
@@ -128,7 +198,7 @@ def differences(plan: Plan, recipe: Recipe) -> tuple[str, ...]:
         recipe: of one seed.
     """
     lines = [f"network {plan.backbone}; the paper: AlexNet"] if plan.backbone not in ("alexnet", "caffenet") else []
-    for command in COMPARED:
+    for command in COMMANDS:
         first = next((each for each in recipe.trainings.values() if each.command == command), None)
         if first is None:
             continue
@@ -166,9 +236,9 @@ def estimate(plan: Plan, tell: Callable[[int, int], None] = lambda done, total: 
     """
     every = steps(plan)
     planned: list[PlannedStep] = []
-    known: dict[str, float | None] = {}  # by name without the seed: seeds cost the same
+    known: dict[str, float | None] = {}  # by title: seeds and splits cost the same
     for done, step in enumerate(every, start=1):
-        finished, kind = step.finished(), step.name.rpartition("-")[0]
+        finished, kind = step.finished(), step.title
         if not finished and kind not in known:
             known[kind] = step.seconds()
         planned.append(PlannedStep(step.name, step.title, finished, None if finished else known[kind]))

@@ -60,6 +60,11 @@ class Plan:
     points: list[TransferPoint]
     size_hw: tuple[int, int]
 
+    @property
+    def device(self) -> torch.device:
+        """Where the student is trained."""
+        return self.teacher.device
+
     def data_hash(self) -> str:
         """One hash of every image, and of every proposal, that the transfer reads."""
         modalities = (self.settings.source, self.settings.modality)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -21,7 +21,7 @@ from xmodal_cli.transfer.teacher_run import TeacherRun
 
 
 def save_student(
-    run: RunFolder, plan: Plan, module: AdaptedStudent, divisors: Sequence[Tensor], figures: dict[str, Any]
+    run: RunFolder, plan: Plan, module: AdaptedStudent, divisors: Sequence[Tensor], figures: Mapping[str, Any]
 ) -> None:
     """Write student, adapter and card; the card last, which makes the run a finished one.
 
@@ -39,7 +39,7 @@ def save_student(
     run.finish(_card(plan, module, figures))
 
 
-def _card(plan: Plan, module: AdaptedStudent, figures: dict[str, Any]) -> dict[str, Any]:
+def _card(plan: Plan, module: AdaptedStudent, figures: Mapping[str, Any]) -> dict[str, Any]:
     settings, data = plan.settings, plan.data
     teacher = plan.teacher.backbone
     return {

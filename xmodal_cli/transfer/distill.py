@@ -1,14 +1,13 @@
-"""A transfer from start to end.
+"""A transfer: what it learns from, the task, and what it leaves.
 
-Read it top to bottom: `distill` begins a run, `resume` continues one, both `_train`; `rehearse` builds everything, runs
-two steps and writes nothing.
+`distill` begins a run, `resume` continues one; the frame around both is `runs/training.py`. `rehearse` builds
+everything, runs two steps and writes nothing.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +15,14 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-import xmodal_cli
 from xmodal_cli.data.memory import fits_in_memory
 from xmodal_cli.data.pairs import Pairs, collate
 from xmodal_cli.data.transforms import Augmentation, generator
-from xmodal_cli.errors import DataError
-from xmodal_cli.runs import folder as run_folder
 from xmodal_cli.runs import processes
 from xmodal_cli.runs.device import memory_bytes
-from xmodal_cli.runs.fit import fit
 from xmodal_cli.runs.folder import RunFolder
-from xmodal_cli.runs.session import NOBODY, Watchers, announce, begin, carry_out, logged, seconds_per_step
-from xmodal_cli.runs.training_settings import with_changes
+from xmodal_cli.runs.session import NOBODY, Watchers
+from xmodal_cli.runs.training import Training, TrainingResult, seconds_per_step
 from xmodal_cli.transfer import cache as feature_cache
 from xmodal_cli.transfer import normalise
 from xmodal_cli.transfer.build import Plan, adapted_student, build
@@ -45,28 +40,17 @@ MOST_MEASURED = 2000  # pairs that the teacher's statistics are measured on
 
 
 @dataclass(frozen=True)
-class DistillResult:
-    """What a transfer gave.
+class DistillResult(TrainingResult):
+    """What a transfer gave: its metrics are those of the last evaluation on held-out pairs."""
 
-    Args:
-        run: its folder.
-        finished: False when it was interrupted; its state is saved and can be resumed.
-        iterations: steps done in all.
-        explained_variance: on held-out pairs, of the last transfer point; None when nothing was held out.
-        metrics: all figures of the last evaluation.
-        seconds: wall time of the training steps that this process did.
-    """
-
-    run: Path
-    finished: bool
-    iterations: int
-    explained_variance: float | None
-    metrics: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
+    @property
+    def explained_variance(self) -> float | None:
+        """Of the last transfer point; None when nothing was held out."""
+        return self.metrics.get("explained_variance")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for `--json`."""
-        return {**asdict(self), "run": str(self.run)}
+        return {**super().to_dict(), "explained_variance": self.explained_variance}
 
 
 def distill(
@@ -81,48 +65,18 @@ def distill(
 
     Args:
         settings: what is transferred, how, and how long.
-        runs: the folder of all runs.
-        name: the run's name; by default `<student>-<modality>-<date>-<4 hex>`.
-        overwrite: whether a run of that name may be replaced.
-        watchers: who is told what meanwhile.
+        runs, name, overwrite, watchers: as `Training.begin`.
 
     Raises:
         XmodalError: settings, data, weights or the training itself are at fault; see each subclass.
     """
-    plan = build(settings, watchers.downloading)
-    default_name = f"{settings.student.replace('/', '-')}-{settings.modality}"
-
-    def first() -> RunFolder:
-        config = {**_config(plan), "asked": settings.asked()}
-        return begin(runs, COMMAND, name, config, default_name=default_name, overwrite=overwrite)
-
-    with processes.together(plan.teacher.device), processes.first_decides(first) as run:
-        return _train(plan, run, watchers)
+    found = TRAINING.begin(settings, runs=runs, name=name, overwrite=overwrite, watchers=watchers)
+    return DistillResult(**vars(found))
 
 
 def resume(path: Path, *, changes: Mapping[str, Any] | None = None, watchers: Watchers = NOBODY) -> DistillResult:
-    """Continue a run with its own settings, to the same end as if it had never stopped; a finished one is left alone.
-
-    Args:
-        path: the run's folder.
-        changes: settings given anew; only those that cannot change the student may differ (`settings.HARMLESS`).
-        watchers: who is told what meanwhile.
-
-    Raises:
-        SettingsError: the folder is no run of `distill`, or a setting that matters was changed.
-        DataError: the data set is not the one the run began with.
-    """
-    run = run_folder.open_run(path, COMMAND)
-    settings = with_changes(saved_settings(run), changes or {}, f"--init {run.path}/{STUDENT}")
-    if run.finished:
-        card = run.card()
-        metrics = card["metrics"]
-        watchers.say(f"The run {run.path} is finished already; there is nothing left to do.")
-        return DistillResult(run.path, True, card["iterations"], metrics.get("explained_variance"), metrics)
-    plan = build(settings, watchers.downloading)
-    _check_unchanged(run, plan)
-    with processes.together(plan.teacher.device), processes.first_decides(run.lock):
-        return _train(plan, run, watchers)
+    """Continue a run with its own settings, as `Training.resume`; a finished one is left alone."""
+    return DistillResult(**vars(TRAINING.resume(path, changes=changes, watchers=watchers)))
 
 
 @dataclass(frozen=True)
@@ -157,7 +111,8 @@ class Rehearsal:
 def rehearse(settings: DistillSettings) -> Rehearsal:
     """Build everything, train two steps on a teacher that looks at its first pairs, write nothing."""
     plan = build(settings)
-    few = replace(plan, samples=replace(plan.samples, fit=plan.samples.fit[: plan.settings.batch_size]))
+    first = plan.samples.fit[: plan.settings.batch_size]
+    few = replace(plan, samples=replace(plan.samples, fit=first, held_out=[]))  # the time is that of steps alone
     task = _task(few, _measure(few, None), NOBODY)
     live = replace(few, settings=replace(few.settings, cache="off"))
     seconds = seconds_per_step(task, _training_samples(live, None), collate, plan.settings.fit_settings())
@@ -172,73 +127,45 @@ def rehearse(settings: DistillSettings) -> Rehearsal:
     )
 
 
-def saved_settings(run: RunFolder) -> DistillSettings:
-    """The settings a run was started with, every `auto` resolved."""
-    return DistillSettings.from_dict(run.config()["settings"])
+def _name(plan: Plan) -> str:
+    return f"{plan.settings.student.replace('/', '-')}-{plan.settings.modality}"
 
 
-def _config(plan: Plan) -> dict[str, Any]:
-    """What `config.yaml` holds: enough to continue the run, and to know that its data has not changed."""
+def _facts(plan: Plan) -> dict[str, Any]:
     return {
-        "command": COMMAND,
-        "xmodal": xmodal_cli.__version__,
         "data": {"name": plan.data.name, "hash": plan.data_hash(), "pairs": len(plan.samples.fit)},
         "teacher_weights_sha256": plan.teacher.weights_hash,
-        "settings": plan.settings.to_dict(),
     }
 
 
-def _check_unchanged(run: RunFolder, plan: Plan) -> None:
+def _changed(plan: Plan, run: RunFolder) -> str | None:
     """A run goes on only with the images and the teacher that it began with."""
     began = run.config()
     if began["data"]["hash"] != plan.data_hash():
-        raise DataError(
+        return (
             f"The data set {plan.data.root} has changed since the run {run.path} began: its images, or the proposals "
-            "in it, are not the same.",
-            "Restore them, or begin a new run without --resume.",
+            "in it, are not the same."
         )
     if began["teacher_weights_sha256"] != plan.teacher.weights_hash:
-        raise DataError(
+        return (
             f"The teacher's weights, {plan.settings.teacher_run or plan.settings.teacher_weights}, are not those that "
-            f"{run.path} began with.",
-            "Restore them, or begin a new run without --resume.",
+            f"{run.path} began with."
         )
+    return None
 
 
-def _train(plan: Plan, run: RunFolder, watchers: Watchers) -> DistillResult:
-    """Train; whatever ends it early leaves a run that can be resumed."""
-    return carry_out(
-        run,
-        plan.settings.threads or 1,
-        lambda: _train_and_save(plan, run, logged(watchers, run)),
-        lambda step: DistillResult(run.path, False, step, None),
-    )
-
-
-def _train_and_save(plan: Plan, run: RunFolder, watchers: Watchers) -> DistillResult:
-    """Measure the teacher, train the student, save it."""
-    began = time.monotonic()
-    announce(run, _decided(plan), plan.settings, watchers)
+def _prepare(plan: Plan, run: RunFolder, watchers: Watchers) -> tuple[TransferTask, Dataset[dict[str, Any]]]:
+    """Measure the teacher, build the task."""
     cache = _open_cache(plan, watchers) if plan.settings.cache == "on" else None
     task = _task(plan, _statistics(plan, run.path / STATISTICS, cache), watchers)
-    settings = replace(plan.settings.fit_settings(), device=str(plan.teacher.device))
-    result = fit(task, _training_samples(plan, cache), collate, settings, run, watchers.training)
-    watchers.say(f"{'interrupted' if result.interrupted else 'trained'} at step {result.steps}")
-    if processes.is_first() and not result.interrupted:
-        figures = {"iterations": result.steps, "metrics": result.metrics, "seconds": time.monotonic() - began}
-        save_student(run, plan, task.module, [divisor.flatten() for divisor in task.divisors], figures)
-    return DistillResult(
-        run=run.path,
-        finished=not result.interrupted,
-        iterations=result.steps,
-        explained_variance=result.metrics.get("explained_variance"),
-        metrics=result.metrics,
-        seconds=result.seconds,
-    )
+    return task, _training_samples(plan, cache)
+
+
+def _save(plan: Plan, run: RunFolder, task: TransferTask, figures: Mapping[str, Any]) -> None:
+    save_student(run, plan, task.module, [divisor.flatten() for divisor in task.divisors], figures)
 
 
 def _decided(plan: Plan) -> str:
-    """What every `auto` became, in one line."""
     settings = plan.settings
     regions = "" if plan.regions_hw is None else f"; {settings.regions_per_image} regions of {settings.proposals}"
     return (
@@ -354,3 +281,19 @@ def _measure(plan: Plan, cache: feature_cache.FeatureCache | None) -> list[Featu
 def _in_batches(count: int) -> list[range]:
     """The indices below a count, some at a time."""
     return [range(first, min(first + EVALUATION_BATCH, count)) for first in range(0, count, EVALUATION_BATCH)]
+
+
+TRAINING = Training(
+    command=COMMAND,
+    settings=DistillSettings,
+    build=build,
+    name=_name,
+    facts=_facts,
+    changed=_changed,
+    decided=_decided,
+    prepare=_prepare,
+    collate=collate,
+    save=_save,
+    anew=lambda run: f"--init {run.path}/{STUDENT}",
+)
+saved_settings = TRAINING.saved_settings

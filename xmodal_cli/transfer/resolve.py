@@ -12,6 +12,7 @@ from pathlib import Path
 from xmodal_cli.data.memory import common_size, fits_in_memory
 from xmodal_cli.data.prepared import RGB, PreparedData
 from xmodal_cli.data.proposals import Proposals, open_proposals, require
+from xmodal_cli.data.splits import draw
 from xmodal_cli.data.transforms import SIZE_STEP, short_side_to
 from xmodal_cli.errors import SettingsError, closest
 from xmodal_cli.models.catalogue import parse as parse_name
@@ -62,6 +63,7 @@ def resolve(settings: DistillSettings, data: PreparedData) -> tuple[DistillSetti
     resolved = replace(
         resolved_training(settings, iterations, in_memory=in_memory),
         data=absolute(settings.data),
+        pairs=len(samples.fit),
         teacher_weights=settings.teacher_weights
         and (COCO if settings.teacher_weights == COCO else absolute(settings.teacher_weights)),
         teacher_run=settings.teacher_run and absolute(settings.teacher_run),
@@ -86,6 +88,8 @@ def _problems(settings: DistillSettings) -> list[str]:
         found.append(f"--crop must be in (0, 1], the smallest share of the image that is seen, not {settings.crop}.")
     if settings.iterations is None and not settings.epochs > 0:
         found.append(f"--epochs must be positive, not {settings.epochs}.")
+    if settings.pairs is not None and settings.pairs < 1:
+        found.append(f"--pairs must be at least 1, not {settings.pairs}.")
     if settings.regions_per_image < 1:
         found.append(f"--regions-per-image must be at least 1, not {settings.regions_per_image}.")
     if settings.regions == PROPOSALS and settings.cache == "on":
@@ -157,6 +161,14 @@ def _samples(settings: DistillSettings, data: PreparedData) -> Samples:
     if not ids:
         raise SettingsError(f"Split {settings.split!r} of {data.root} has no pairs.")
     fit, held_out = data.hold_out(settings.split, HELD_OUT_SHARE) if len(ids) > 1 else (ids, [])
+    if settings.pairs is not None:
+        if settings.pairs > len(fit):
+            raise SettingsError(
+                f"--pairs {settings.pairs}: split {settings.split!r} of {data.root} has {len(fit)} to learn from, and "
+                f"{len(held_out)} more that are held out.",
+                "Leave --pairs out to learn from all of them.",
+            )
+        fit = draw(fit, settings.pairs, settings.seed)
     samples = Samples(fit, held_out[:HELD_OUT_MOST])
     if settings.regions == IMAGE:
         return samples

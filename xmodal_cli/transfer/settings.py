@@ -23,6 +23,7 @@ class DistillSettings(TrainingSettings):
     Args:
         data: folder of the prepared data set.
         split: whose pairs are used; 10 % of it is held out to watch explained variance.
+        pairs: learn from so many of them only, drawn by the seed; all that are not held out if None.
         source, modality: what the teacher sees, what the student sees; the source is rgb, or what `teacher_run` sees.
         teacher: model name; teacher_weights: `imagenet`, `random` (a control) or a file. VGG16 and its published
             weights unless said otherwise; None where a run teaches.
@@ -56,6 +57,7 @@ class DistillSettings(TrainingSettings):
     modality: str = "hha"
     source: str = "auto"
     split: str = "train"
+    pairs: int | None = None
     teacher_weights: str | None = None
     teacher_run: str | None = None
     teacher_detector: str | None = None

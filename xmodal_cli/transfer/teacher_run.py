@@ -1,4 +1,4 @@
-"""A finished run as a teacher: the network inside a detector (the paper's AlexNet*), or the student of a transfer.
+"""A finished run as a teacher: the network inside a detector (the paper's AlexNet*), a classifier, or a student.
 
 The paper's best teachers are first finetuned for detection on RGB (experiment 1D, recipe 3.4). A student that has
 learned another modality can teach in turn: transfers make chains. Only what the run learned may be taught: above that,
@@ -14,12 +14,13 @@ from typing import Any
 
 from xmodal_cli.errors import SettingsError
 from xmodal_cli.models.backbones import Backbone, full_name
+from xmodal_cli.models.classifier import read_classifier
 from xmodal_cli.models.detector_files import read_detector
 from xmodal_cli.models.layers import Tapped, resolve_layer
 from xmodal_cli.runs.folder import RunFolder, open_run
 from xmodal_cli.transfer.student import load_student
 
-DISTILL, DETECTORS = "distill", ("finetune", "zero-shot")
+DISTILL, CLASSIFICATION, DETECTORS = "distill", "classification", ("finetune", "zero-shot")
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class TeacherRun:
         layers: up to which the run learned, as far as its card says.
         random_keys: of the plain network's tensors those that the run does not have.
         card: the run's card, or of a detector that branch's part.
-        classes: of a detector; 0 of a student.
+        classes: of a detector; 0 of others.
     """
 
     run: RunFolder
@@ -62,11 +63,13 @@ class TeacherRun:
         """
         if self.run.command == DISTILL:
             return load_student(self.run).backbone
+        if self.run.command == CLASSIFICATION:
+            return read_classifier(self.run.path, self.card)[1]
         return read_detector(self.run.path, self.card, self.classes)[1]
 
     def read_layers(self) -> tuple[str, ...]:
-        """The layers that a detector reads; none of a student."""
-        return () if self.run.command == DISTILL else self.layers
+        """The layers that a detector reads; none of another run."""
+        return self.layers if self.run.command in DETECTORS else ()
 
     def check_layers(self, backbone: Backbone, layers: Sequence[str]) -> None:
         """Make sure that the run learned everything below some layers.
@@ -99,9 +102,9 @@ def open_teacher_run(path: Path, source: str | None = None) -> TeacherRun:
         DataError: the run is not finished.
     """
     run = open_run(path)
-    if run.command not in (*DETECTORS, DISTILL):
+    if run.command not in (*DETECTORS, CLASSIFICATION, DISTILL):
         raise SettingsError(
-            f"{path} is a run of `xmodal {run.command}`, which leaves no network.",
+            f"{path} is a run of `xmodal {run.made_by}`, which leaves no network.",
             "--teacher-run takes a run of `xmodal finetune` or `xmodal distill`.",
         )
     card = run.card()
@@ -110,6 +113,9 @@ def open_teacher_run(path: Path, source: str | None = None) -> TeacherRun:
         return TeacherRun(
             run, card["modality"], card["student"], layers, frozenset(card["missing_keys"]), card, classes=0
         )
+    if run.command == CLASSIFICATION:
+        missing = frozenset(card["missing_keys"])
+        return TeacherRun(run, card["modality"], card["backbone"], (card["layer"],), missing, card, classes=0)
     branches = [branch for branch in card["branches"] if branch["modality"] == source] or card["branches"]
     branch = branches[0]
     return TeacherRun(
