@@ -10,6 +10,7 @@ from xmodal_cli.cli.app import prepare_app
 from xmodal_cli.cli.command import command
 from xmodal_cli.cli.options import ShardOption, option, worker_count
 from xmodal_cli.cli.output import out, table
+from xmodal_cli.cli.prepared import show_prepared
 from xmodal_cli.cli.progress import counting, finished_files_kept
 from xmodal_cli.errors import SettingsError
 
@@ -180,14 +181,11 @@ def _run(options: Mapping[str, Any], prepare: Callable[[WorkSettings, Progress],
         out.warn(note)
     for problem in report.left_out.values():
         out.warn(f"left out: {problem}")
-    title = "dry run: nothing was written" if report.dry_run else "prepared"
-    tables = [table(title, ["", ""], [list(line) for line in report.table()], left=2)]
-    results = report.to_dict()
-    if made is not None:
-        tables.append(table("optical flow", ["", ""], [list(line) for line in made.table()], left=2))
-        results["flow"] = made.to_dict()
-    out.result(results, tables, data=report.root)
-    out.next_step("the same command without --dry-run" if report.dry_run else f"xmodal prepare check {work.out}")
+    if made is None:
+        show_prepared(report)
+    else:
+        tables = [table("optical flow", ["", ""], made.table(), left=2)]
+        show_prepared(report, tables=tables, document={**report.to_dict(), "flow": made.to_dict()})
 
 
 def _work(options: Mapping[str, Any]) -> WorkSettings:

@@ -143,24 +143,6 @@ def rgb_info(rows: Sequence[ManifestRow]) -> ModalityInfo:
     return ModalityInfo(RGB, suffixes.pop() if len(suffixes) == 1 else "", RGB, 3, "uint8")
 
 
-def work_lines(size_bytes: int, seconds: float, workers: int, *, estimated: bool) -> list[tuple[str, str]]:
-    """The last lines of a report: what was written, and how long it took.
-
-    Args:
-        size_bytes: of the files.
-        seconds: wall time.
-        workers: processes.
-        estimated: whether both are what a dry run expects.
-
-    Example:
-        >>> work_lines(1_500_000, 2.0, 1, estimated=False)
-        [('size', '1.5 MB'), ('time', '2.0 s with 1 process')]
-    """
-    estimate = " (estimate)" if estimated else ""
-    processes = f"{workers} process{'es' * (workers > 1)}"
-    return [("size", f"{size_bytes / 1e6:.1f} MB{estimate}"), ("time", f"{seconds:.1f} s with {processes}{estimate}")]
-
-
 def open_existing(out: Path) -> PreparedData | None:
     """The data set that is to be added to, None where a new one begins.
 
