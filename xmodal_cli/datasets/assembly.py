@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from xmodal_cli.modalities import MODALITIES
 RAW_DEPTH = "raw_depth"  # depth as the sensor gave it, 0 where it saw nothing
 STATE = ".preparing.json"
 LOCK = ".preparing.lock"
+DISCARDED = "discarded"  # in the state: what is to go before anything new is made
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,8 @@ def check_part(root: Path, shard: Shard | None, old: PreparedData | None, new: I
         SettingsError: the folder holds something else, finished or begun, or a part would get more modalities.
     """
     state = read_state(root)
+    if DISCARDED in state:
+        return
     if state and (old is None or RGB in state):
         check_shard(shard, state.get(SHARD))
     elif old is not None:
@@ -204,10 +208,24 @@ def begin(root: Path, settings: Mapping[str, Mapping[str, Any]], shard: Shard | 
         settings: by modality.
         shard: the part of the data set that is made; None for the whole.
     """
+    before = read_state(root)
+    for name in before.pop(DISCARDED, {}).get("folders", ()):
+        shutil.rmtree(root / name, ignore_errors=True)
+    before.pop(SHARD, None)
     begun = {name: dict(entry) for name, entry in settings.items()}
     part = {} if shard is None else {SHARD: shard.to_dict()}
-    before = {name: entry for name, entry in read_state(root).items() if name != SHARD}
     write_state(root, {**before, **begun, **part})
+
+
+def discard(root: Path, folders: Iterable[str]) -> None:
+    """Let `begin` remove what is to be made anew; from now on the folder is no data set, whenever a run is killed.
+
+    Args:
+        root: the data set, or what was begun of one.
+        folders: of its images, and of what belongs to them.
+    """
+    write_state(root, {DISCARDED: {"folders": list(folders)}})
+    (root / DESCRIPTION).unlink(missing_ok=True)
 
 
 def read_state(root: Path) -> dict[str, Any]:

@@ -6,7 +6,6 @@ labelled data: whatever can be written as COCO instances comes in here.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -181,7 +180,8 @@ def _finished(plan: CocoPlan) -> dict[str, ManifestRow]:
 def _begin(settings: CocoSettings) -> None:
     """Record what this run makes; what is to be replaced goes first."""
     if settings.overwrite:
-        shutil.rmtree(settings.out / RGB, ignore_errors=True)
+        there = assembly.open_existing(settings.out)
+        assembly.discard(settings.out, [RGB] if there is None else list(there.modalities))
     assembly.begin(settings.out, {RGB: recorded(settings)}, settings.shard)
 
 

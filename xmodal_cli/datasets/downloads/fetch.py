@@ -20,7 +20,7 @@ from xmodal_cli.datasets.downloads.entries import PublishedFile
 from xmodal_cli.errors import DownloadError, SettingsError, XmodalError
 from xmodal_cli.models import catalogue as networks
 from xmodal_cli.models import downloads as weights
-from xmodal_cli.web.fetch import Fetched, Wanted, Watcher, accept, fetch, here, partial_of, pin_of, unwatched
+from xmodal_cli.web.fetch import Fetched, Wanted, Watcher, accept, fetch, here, partial_of, pin_of, unwatched, with_pin
 from xmodal_cli.web.promises import promise
 
 
@@ -272,7 +272,7 @@ def _take(wanted: Wanted, folder: Path, *, reread: bool) -> tuple[Fetched, str]:
     if found is None:
         where = f" It was published here: {', '.join(wanted.urls)}." if wanted.urls else ""
         raise DownloadError(f"{name} is not in {folder}.{where}", wanted.by_hand)
-    checked = accept(replace(wanted, path=wanted.path), found)
+    checked = accept(with_pin(wanted), found)
     wanted.path.parent.mkdir(parents=True, exist_ok=True)
     _link_or_copy(found, wanted.path)
     files.write_text(pin_of(wanted.path), checked.sha256 + "\n")

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodal_cli.datasets.assembly import RAW_DEPTH
+from xmodal_cli.datasets.downloads.catalogue import FILES
 from xmodal_cli.datasets.nyud2.camera import COLUMNS, FULL_SIZE_HW, ROWS, to_millimetres
 from xmodal_cli.datasets.nyud2.classes import NAME_COUNT, categories_by_label
 from xmodal_cli.datasets.nyud2.objects import objects_of_labels
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     import h5py
 
 FILE_NAME = "nyu_depth_v2_labeled.mat"
-MD5 = "520609c519fba3ba5ac58c8fefcc3530"  # of the published file, 2,972,037,809 bytes (recipe 1.8)
-AGAIN = f"Take the published {FILE_NAME} (2,972,037,809 bytes, md5 {MD5}): xmodal download {FILE_NAME}"
+PUBLISHED = FILES[FILE_NAME]
+AGAIN = f"Take the published {FILE_NAME} ({PUBLISHED.size:,} bytes, {PUBLISHED.hash}): xmodal download {FILE_NAME}"
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 USER_BLOCK = 512  # bytes of MATLAB's own heading before the HDF5 begins
 OLD_MATLAB = b"MATLAB 5.0"

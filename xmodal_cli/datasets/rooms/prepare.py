@@ -225,8 +225,7 @@ def _begin(settings: RoomsSettings, recipe: RoomRecipe) -> None:
     root, recorded = settings.out, _recorded(settings)
     before = assembly.read_state(root).get(RGB)
     if settings.overwrite and (before not in (None, recorded) or (root / "dataset.json").exists()):
-        for name in (PARTS, RGB, *KNOWN):
-            shutil.rmtree(root / name, ignore_errors=True)
+        assembly.discard(root, (PARTS, RGB, *KNOWN))
     assembly.begin(root, dict.fromkeys((RGB, *recipe.modalities), recorded), settings.shard)
 
 
