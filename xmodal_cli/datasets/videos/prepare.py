@@ -331,6 +331,7 @@ def _estimate(plan: VideoPlan, workers: int) -> VideosReport:
     for clip in plan.own:
         wanted = choose(plan.recipe, clip, 10**9) if clip.boxes_xywh is not None else ()
         splits[clip.split] = splits.get(clip.split, 0) + (len(wanted) if wanted else round(each))
+    splits = dict(sorted(splits.items(), key=lambda entry: (entry[0] != TRAIN, entry[0])))
     total = sum(splits.values())
     report = VideosReport.empty(plan.work.out, plan.notes, workers)
     return replace(
