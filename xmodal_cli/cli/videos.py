@@ -22,6 +22,7 @@ VIDEO_EXAMPLES = """
 xmodal prepare video --videos videos --out data/video
 xmodal prepare video --videos videos --frames-per-video 20 --val-fraction 0.2 --out data/video
 xmodal prepare video --videos videos --skip-bad --workers 8 --out data/video
+xmodal prepare video --videos videos --actions --modality flow --out data/actions
 xmodal prepare video --videos videos --modality flow --out data/video
 xmodal prepare video --videos videos --out data/video --dry-run
 Then: xmodal prepare check data/video
@@ -73,6 +74,9 @@ def video_command(
     flow_weights: WeightsOption = None,
     device: DeviceOption = "auto",
     val_fraction: Annotated[float | None, option("Share of the videos for the split val.", LABELS)] = None,
+    actions: Annotated[
+        bool, option("Folders are named after actions: DIR/ACTION/VIDEO, the class of each video.", LABELS, "--actions")
+    ] = False,
     skip_bad: SkipOption = False,
     overwrite: OverwriteOption = False,
     workers: WorkersOption = "auto",
@@ -86,7 +90,7 @@ def video_command(
         videos, out_folder, _count(frames_per_video), name, skip_bad, overwrite, worker_count(workers), dry_run
     )
     with_flow = _flow(work, modality, flow, flow_weights, device)
-    _run(lambda progress: prepare_video(VideoSettings(work, val_fraction), progress), work, with_flow)
+    _run(lambda progress: prepare_video(VideoSettings(work, val_fraction, actions), progress), work, with_flow)
 
 
 @command(prepare_app, "jhmdb", path="prepare jhmdb", examples=JHMDB_EXAMPLES)

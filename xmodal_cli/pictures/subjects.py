@@ -71,7 +71,7 @@ def open_subject(run: RunFolder) -> Subject:
         student = load_student(run)
         return Subject(run, student.modality, student.backbone, student.layers, student.card)
     if run.command == CLASSIFICATION:
-        start, card = start_from_run(run), run.card()
+        start, card = start_from_run(run, seed=0), run.card()
         return Subject(run, start.modality, start.backbone, (card["layer"],), card)
     if run.command not in DETECTORS:
         raise SettingsError(

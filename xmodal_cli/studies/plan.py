@@ -180,7 +180,8 @@ class Recipe:
 
     def name_of(self, path: Path) -> str:
         """What this recipe calls the run in a folder."""
-        return next(name for name, made in {**self.trainings, **self.joints}.items() if made.path == path)
+        paths = {made.path: name for kind in (self.trainings, self.joints) for name, made in kind.items()}
+        return paths[path]
 
     def _named(self, name: str) -> str:
         return f"{name}-{self.seed}" if self.data == self.plan.data else f"{name}-{self.data.name}-{self.seed}"

@@ -36,9 +36,11 @@ class Row:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for `--json`."""
         kinds = {"mAP_by_seed": self.mAP, "explained_variance": self.explained_variance, "probe": self.probe}
-        by_seed = {
-            name: {str(seed): value for seed, value in figures.items()} for name, figures in kinds.items() if figures
-        }
-        if self.by_data:
-            by_seed["mAP_by_data"] = {name: dict(figures) for name, figures in self.by_data.items()}
-        return {"id": self.id, "title": self.title, "mAP": self.mean, "paper": self.paper, **by_seed}
+        found = {name: _by_seed(figures) for name, figures in kinds.items() if figures}
+        of_data = {name: _by_seed(figures) for name, figures in self.by_data.items()}
+        several = {"mAP_by_data": of_data} if of_data else {}
+        return {"id": self.id, "title": self.title, "mAP": self.mean, "paper": self.paper, **found, **several}
+
+
+def _by_seed(figures: Mapping[int, float]) -> dict[str, float]:
+    return {str(seed): value for seed, value in figures.items()}
