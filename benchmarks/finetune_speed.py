@@ -171,7 +171,7 @@ def our_step(plan: Plan, images: int) -> Iterator[Step]:
         checkpoint_every=NEVER,
         evaluate_every=NEVER,
     )
-    task = _task(plan, watched=False)
+    task = _task(plan)
     task.module.to(plan.device).to(memory_format=torch.channels_last)
     with tempfile.TemporaryDirectory() as scratch:
         run = RunFolder(Path(scratch), "finetune")

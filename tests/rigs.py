@@ -82,3 +82,10 @@ def prepared(rig: Path, out: Path, **changes: Any) -> PreparedData:
 def tree(root: Path) -> dict[str, bytes]:
     """Every file below a folder and its bytes."""
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def but_provenance(root: Path) -> dict[str, bytes]:
+    """Every file of a data set; of `dataset.json` all but how it was made."""
+    found = tree(root)
+    found["dataset.json"] = json.dumps({**json.loads(found["dataset.json"]), "provenance": None}).encode()
+    return found

@@ -34,11 +34,15 @@ def test_a_file_fetched_by_hand_then_what_is_here(by_hand: Path, capsys: Capture
     document = json.loads(capsys.readouterr().out)
     assert document["command"] == "download"
     assert document["results"]["files"][0]["state"] == "taken"
+    assert run(["download", "nyud2", "--from", str(by_hand)]) == 0
+    assert "xmodal prepare nyud2 --out data/nyud2" in capsys.readouterr().err
     assert run(["datasets", "--json"]) == 0
     here = json.loads(capsys.readouterr().out)["results"][0]["here"]["splits.mat"]
     assert here["path"].endswith("data/nyud2/splits.mat")
     assert run(["datasets"]) == 0
     assert "1 of 1" in capsys.readouterr().out
+    assert run(["datasets", "nyud2"]) == 0
+    assert f"here: {Path(here['path']).parent}\n" in capsys.readouterr().out
 
 
 def test_a_dead_host_is_exit_code_4_and_one_document(by_hand: Path, capsys: Capture) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from coco_files import make_coco, prepared_coco, settings_of_coco
-from rigs import make_rig, prepared, tree, write_annotations
+from rigs import but_provenance, make_rig, prepared, tree, write_annotations
 
 from xmodal_cli.data.check import check
 from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.datasets.coco.prepare import prepare_coco
-from xmodal_cli.datasets.merge import merge
+from xmodal_cli.datasets.merge.merge import merge
 from xmodal_cli.datasets.rooms.prepare import prepare_rooms
 from xmodal_cli.datasets.rooms.settings import RoomsSettings
 from xmodal_cli.datasets.shards import Shard
@@ -22,13 +22,6 @@ from xmodal_cli.errors import DataError, SettingsError
 
 class Killed(Exception):
     """Stands for a process that dies."""
-
-
-def without_provenance(root: Path) -> dict[str, bytes]:
-    """Every file; of dataset.json all but how the data set was made."""
-    found = tree(root)
-    found["dataset.json"] = json.dumps({**json.loads(found["dataset.json"]), "provenance": None}).encode()
-    return found
 
 
 def rooms(out: Path, **changes) -> RoomsSettings:
@@ -57,7 +50,7 @@ def test_joined_rooms_equal_an_undivided_run_with_poses_and_counted_ids(tmp_path
     assert check(part).ok
     assert set(part.scenes.values()) == {"room_0000", "room_0002"}
     merge([tmp_path / "part2", tmp_path / "part1"], tmp_path / "joined", name="rooms")
-    assert without_provenance(tmp_path / "joined") == without_provenance(tmp_path / "whole")
+    assert but_provenance(tmp_path / "joined") == but_provenance(tmp_path / "whole")
     assert "poses.csv" in tree(tmp_path / "joined")
 
 
@@ -77,7 +70,38 @@ def test_joined_parts_of_coco_equal_an_undivided_run(coco, tmp_path):
     parts = coco_parts(coco, tmp_path, annotations=files)
     assert all(check(PreparedData.open(part)).ok for part in parts)
     merge(parts, tmp_path / "joined", name="coco")
-    assert without_provenance(tmp_path / "joined") == without_provenance(whole.root)
+    assert but_provenance(tmp_path / "joined") == but_provenance(whole.root)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"classes": ("couch", "tv", "bed")}, r"classes, '.*' .* or others"),
+        ({"renamed": {"tv": "screen"}}, "or others"),
+        ({"empty": "drop"}, "another data set"),
+        ({"limit": 3}, "another data set"),
+        ({}, "of the same images, but of other splits, scenes or annotations"),
+    ],
+)
+def test_parts_of_coco_with_other_options_or_annotations_are_refused(coco, tmp_path, change, said):
+    parts = coco_parts(coco, tmp_path)
+    shutil.rmtree(parts[1])
+    if not change:  # the same files, of other content by now
+        path = coco / "annotations/instances_train2017.json"
+        path.write_text(path.read_text().replace('"iscrowd": 0', '"iscrowd": 0, "checked": 1'))
+    given = {"empty": "keep", "name": "coco", **change}
+    prepared_coco(coco, parts[1], shard=Shard(2, 3), **given)
+    with pytest.raises(SettingsError, match=said):
+        merge(parts, tmp_path / "joined")
+    assert not (tmp_path / "joined").exists()
+
+
+def test_parts_of_rooms_with_other_splits_are_refused(tmp_path):
+    for index, splits in ((1, {"train": 2, "val": 1}), (2, {"train": 1, "val": 2})):
+        made = rooms(tmp_path / f"part{index}", splits=splits, shard=Shard(index, 2), modalities=("gray",))
+        prepare_rooms(made)
+    with pytest.raises(SettingsError, match="of the same images, but of other splits"):
+        merge([tmp_path / "part1", tmp_path / "part2"], tmp_path / "joined")
 
 
 def test_an_interrupted_part_of_coco_goes_on_only_as_the_same_part(coco, tmp_path):
@@ -87,7 +111,7 @@ def test_an_interrupted_part_of_coco_goes_on_only_as_the_same_part(coco, tmp_pat
     half = settings_of_coco(coco, tmp_path / "half", shard=Shard(1, 2))
     with pytest.raises(Killed):
         prepare_coco(half, die)
-    with pytest.raises(SettingsError, match="shard was 1/2, now 2/2"):
+    with pytest.raises(SettingsError, match="part 1/2 of a data set; --shard 2/2 was asked for"):
         prepared_coco(coco, half.out, shard=Shard(2, 2))
     done = tree(prepared_coco(coco, half.out, shard=Shard(1, 2)).root)
     assert done == tree(prepared_coco(coco, tmp_path / "again/half", shard=Shard(1, 2)).root)
@@ -103,7 +127,7 @@ def test_a_part_without_any_labelled_image_is_a_valid_data_set(tmp_path):
         assert check(prepared(rig, part, annotations=labels, shard=Shard(index, 2), name="rig")).ok
     whole = prepared(rig, tmp_path / "whole", annotations=labels, name="rig")
     merge(parts, tmp_path / "joined", name="rig")
-    assert without_provenance(tmp_path / "joined") == without_provenance(whole.root)
+    assert but_provenance(tmp_path / "joined") == but_provenance(whole.root)
 
 
 def test_a_merge_that_is_killed_in_the_middle_goes_on_as_undisturbed(coco, tmp_path):
@@ -133,7 +157,8 @@ def test_other_files_of_parts_are_taken_over_and_none_is_lost_in_silence(coco, t
     (parts[0] / "superpixels/1.npy").write_text("kept")
     (parts[1] / "notes.csv").write_text("kept")
     (parts[1] / "rgb/.1.jpg.7.part").write_text("half")
-    merge(parts, tmp_path / "joined")
+    for _ in range(2):
+        merge(parts, tmp_path / "joined")
     assert (tmp_path / "joined/superpixels/1.npy").read_text() == (tmp_path / "joined/notes.csv").read_text() == "kept"
     assert not list((tmp_path / "joined").rglob("*.part"))
     for part in parts:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rigs import make_rig, prepared, settings_for, tree, write_annotations
+from rigs import CAMERA, but_provenance, make_rig, prepared, settings_for, tree, write_annotations
 
 from xmodal_cli.cli.app import run as xmodal
 from xmodal_cli.data.check import check
 from xmodal_cli.data.images import write_png
 from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.datasets.folder.prepare import prepare_folder
-from xmodal_cli.datasets.merge import merge
+from xmodal_cli.datasets.merge.merge import merge
 from xmodal_cli.datasets.shards import Shard
 from xmodal_cli.errors import DataError, SettingsError
 
@@ -44,13 +45,6 @@ def parts_of(rig, folder, **changes):
     return made
 
 
-def without_provenance(root):
-    files = tree(root)
-    description = json.loads(files.pop("dataset.json"))
-    del description["provenance"]
-    return files, description
-
-
 @given(st.sets(st.text(min_size=1), min_size=5, max_size=40), st.integers(1, 5))
 def test_every_id_is_in_exactly_one_part(ids, count):
     own = [Shard(index, count).own(ids) for index in range(1, count + 1)]
@@ -61,7 +55,7 @@ def test_every_id_is_in_exactly_one_part(ids, count):
 def test_joined_parts_equal_an_undivided_run(rig, tmp_path):
     whole = prepared(rig, tmp_path / "whole", **options(rig))
     report = merge(list(reversed(parts_of(rig, tmp_path))), tmp_path / "joined", name="rig")
-    assert without_provenance(tmp_path / "joined") == without_provenance(whole.root)
+    assert but_provenance(tmp_path / "joined") == but_provenance(whole.root)
     assert report.splits == {"train": 4, "val": 4}
     assert check(PreparedData.open(tmp_path / "joined")).ok
 
@@ -81,7 +75,7 @@ def test_a_range_is_measured_over_all_pairs_and_the_same_in_every_part(rig, tmp_
     ranges = {PreparedData.open(part).modalities["thermal"].source_range for part in parts}
     assert ranges == {whole.modalities["thermal"].source_range}
     merge(parts, tmp_path / "joined", name="rig")
-    assert without_provenance(tmp_path / "joined") == without_provenance(whole.root)
+    assert but_provenance(tmp_path / "joined") == but_provenance(whole.root)
 
 
 def test_a_finished_part_is_found_finished(rig, tmp_path):
@@ -129,6 +123,53 @@ def test_parts_of_other_settings_are_refused_with_the_difference(rig, tmp_path):
     prepare_folder(settings_for(rig, parts[2], **options(rig, shard=Shard(3, PARTS), depth_offset=0.5)))
     with pytest.raises(SettingsError, match=r"made disparity of other settings.*0\.5"):
         merge(parts, tmp_path / "joined")
+
+
+@pytest.mark.parametrize("change", ["annotations", "scenes", "split files", "a fraction"])
+def test_parts_of_the_same_images_but_otherwise_planned_are_refused(rig, tmp_path, change):
+    parts = parts_of(rig, tmp_path)
+    (tmp_path / "val.txt").write_text("".join(f"{name}\n" for name in NAMES if name.startswith("bath")))
+    (tmp_path / "train.txt").write_text("".join(f"{name}\n" for name in NAMES if name.startswith("hall")))
+    other = {
+        "annotations": {
+            "annotations": {"val": write_annotations(tmp_path / "other.json", NAMES[4:], info={"year": 1})}
+        },
+        "scenes": {"scenes": None},
+        "split files": {"annotations": {}, "split_files": {s: tmp_path / f"{s}.txt" for s in ("train", "val")}},
+        "a fraction": {"annotations": {}, "val_fraction": 0.5},
+    }[change]
+    shutil.rmtree(parts[2])
+    prepare_folder(settings_for(rig, parts[2], **options(rig, shard=Shard(3, PARTS), **other)))
+    with pytest.raises(SettingsError, match=r"of the same images, but of other splits|classes"):
+        merge(parts, tmp_path / "joined")
+    assert not (tmp_path / "joined").exists()
+
+
+def test_parts_of_another_camera_are_refused_with_both(rig, tmp_path):
+    parts = parts_of(rig, tmp_path, modalities=("hha",), camera=CAMERA)
+    shutil.rmtree(parts[1])
+    other = replace(CAMERA, fx=50.0)
+    hha = options(rig, modalities=("hha",), shard=Shard(2, PARTS), camera=other)
+    prepare_folder(settings_for(rig, parts[1], **hha))
+    with pytest.raises(SettingsError, match=r"has the camera .*40\.0.*; .*50\.0"):
+        merge(parts, tmp_path / "joined")
+
+
+def test_a_part_that_is_prepared_again_with_other_annotations_is_refused(rig, tmp_path):
+    parts = parts_of(rig, tmp_path)
+    write_annotations(rig / "val.json", [name for name in NAMES if name.startswith("bath")], info={"year": 1})
+    prepare_folder(settings_for(rig, parts[0], **options(rig, shard=Shard(1, PARTS))))
+    with pytest.raises(SettingsError, match="of the same images, but"):
+        merge(parts, tmp_path / "joined")
+
+
+def test_parts_with_a_share_for_val_are_found_finished_and_joined(rig, tmp_path):
+    share = {"annotations": {}, "val_fraction": 0.3}
+    for _ in range(2):
+        parts = parts_of(rig, tmp_path, **share)
+    whole = prepared(rig, tmp_path / "whole", **options(rig, **share))
+    merge(parts, tmp_path / "joined", name="rig")
+    assert but_provenance(tmp_path / "joined") == but_provenance(whole.root)
 
 
 def test_parts_of_other_images_are_refused(rig, tmp_path):

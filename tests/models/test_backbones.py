@@ -49,6 +49,18 @@ def test_building_does_not_disturb_global_random_numbers() -> None:
     assert np.array_equal(np.random.rand(3), expected[1])  # noqa: NPY002
 
 
+def test_norms_of_networks_that_start_anew_change_nothing_at_first() -> None:
+    state = build("vgg11_bn").module.state_dict()
+    first = {key.removeprefix("features.1."): state[key] for key in state if key.startswith("features.1.")}
+    assert {key: float(first[key].float().mean()) for key in first} == {
+        "weight": 1.0,
+        "bias": 0.0,
+        "running_mean": 0.0,
+        "running_var": 1.0,
+        "num_batches_tracked": 0.0,
+    }
+
+
 @pytest.mark.parametrize("name", [kind for kind in KINDS if kind != "caffenet-rgb"])
 def test_random_features_are_of_ordinary_size(name: str) -> None:
     backbone = build(name)

@@ -37,11 +37,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Demo:
 
 def test_rows_are_those_of_the_papers_table_and_what_evaluate_gives(made: Demo, tmp_path: Path) -> None:
     assert [row.id for row in made.rows] == list(ROWS)
-    assert [row.paper for row in made.rows] == [22.7, 25.1, 30.5, 22.3, 33.8, 35.6, None, 30.4, 37.6]
+    assert [row.main.paper for row in made.rows] == [22.7, 25.1, 30.5, 22.3, 33.8, 35.6, None, 30.4, 37.6]
     data = PreparedData.open(made.settings.data)
     for row in made.rows:
         runs = [open_run(made.detectors[name]) for name in ROWS[row.id][1]]
-        assert row.mAP[0] == evaluate_runs(runs, data, split=VAL, root=tmp_path).to_dict()["mAP"]
+        assert row.main.by_seed[0] == evaluate_runs(runs, data, split=VAL, root=tmp_path).to_dict()["mAP"]
 
 
 def test_student_never_sees_a_label_and_nobody_sees_the_rooms_that_are_scored(made: Demo) -> None:
@@ -85,7 +85,7 @@ def test_page_has_the_table_and_says_what_a_quick_run_proves(made: Demo) -> None
     assert NO_PROOF in text
     for row in made.rows:
         assert row.title in text
-        assert f"{row.mean:.1f}" in text
+        assert f"{row.main.mean:.1f}" in text
     assert text.count("data:image/") >= 6
     assert "http" not in text.split("<body>")[1]
     assert write_demo_report(made).read_text() == text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,7 +12,7 @@ from xmodal_cli.cli.command import command
 from xmodal_cli.cli.output import out, table
 
 if TYPE_CHECKING:
-    from xmodal_cli.datasets.downloads.entries import PublishedSet
+    from xmodal_cli.datasets.downloads.entries import PublishedFile, PublishedSet
 
 EXAMPLES = """
 xmodal datasets
@@ -44,17 +45,14 @@ def datasets_command(
 
 def _show_one(chosen: PublishedSet) -> None:
     from xmodal_cli.datasets.downloads.fetch import size
-    from xmodal_cli.datasets.downloads.fetched import is_fetched, is_unpacked
 
-    rows = [
-        (file.name, size(file.bytes), "yes" if is_fetched(file) or is_unpacked(file) else "no", file.what)
-        for file in chosen.files
-    ]
+    rows = [(file.name, size(file.bytes), "yes" if _place(file) else "no", file.what) for file in chosen.files]
     facts = [("page", chosen.page), ("terms", chosen.licence), ("in all", _size(chosen))]
     elsewhere = dict.fromkeys(file.elsewhere for file in chosen.files if file.elsewhere)
     facts += [("also at", place) for place in elsewhere if len(elsewhere) <= 3]
     shown = [table(chosen.title, ["", ""], facts, left=2), table("", ["file", "size", "here", "what"], rows, left=4)]
-    out.result(_state(chosen), shown)
+    folders = dict.fromkeys(place.parent for file in chosen.files if (place := _place(file)) is not None)
+    out.result(_state(chosen), [*shown, *(f"here: {folder}" for folder in folders)])
     out.next_step(f"xmodal download {chosen.name}")
 
 
@@ -65,10 +63,14 @@ def _size(chosen: PublishedSet) -> str:
 
 
 def _here(chosen: PublishedSet) -> str:
-    from xmodal_cli.datasets.downloads.fetched import is_fetched, is_unpacked
+    return f"{sum(bool(_place(file)) for file in chosen.files)} of {len(chosen.files)}"
 
-    count = sum(is_fetched(file) or is_unpacked(file) for file in chosen.files)
-    return f"{count} of {len(chosen.files)}"
+
+def _place(file: PublishedFile) -> Path | None:
+    """Where a file is, or what it held; None where it is not here."""
+    from xmodal_cli.datasets.downloads.fetched import folder_of, is_here, is_unpacked, place_of
+
+    return (folder_of(file) if is_unpacked(file) else place_of(file)) if is_here(file) else None
 
 
 def _state(chosen: PublishedSet) -> dict[str, Any]:

@@ -51,7 +51,12 @@ def demo_command(
 def _show(found: Demo) -> None:
     """The table, and what it is worth."""
     rows = [
-        [row.title, f"{row.mean:.1f}", " ".join(f"{value:.1f}" for value in row.mAP.values()), row.paper or ""]
+        [
+            row.title,
+            f"{row.main.mean:.1f}",
+            " ".join(f"{value:.1f}" for value in row.main.by_seed.values()),
+            row.main.paper or "",
+        ]
         for row in found.rows
     ]
     title = "mAP at IoU 0.5 in percent; the paper's column is NYU Depth v2 with AlexNet"

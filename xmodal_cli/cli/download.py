@@ -88,8 +88,10 @@ def _next_step(names: tuple[str, ...]) -> str:
     from xmodal_cli.datasets.downloads.catalogue import SETS
 
     known = {each.name for each in prepare_app.registered_commands}
-    readers = [SETS[name].prepare for name in names if name in SETS and SETS[name].prepare in known]
-    return f"xmodal prepare {readers[0]} --help" if readers else "xmodal datasets"
+    reader = next((SETS[name] for name in names if name in SETS and SETS[name].prepare in known), None)
+    if reader is None:
+        return "xmodal datasets"
+    return f"xmodal prepare {reader.prepare} {f'--out data/{reader.prepare}' if reader.found else '--help'}"
 
 
 def _list(names: list[str]) -> None:

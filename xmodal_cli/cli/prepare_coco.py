@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from xmodal_cli.datasets.coco.settings import CocoSettings
 
 EXAMPLES = """
+xmodal prepare coco --classes nyud2-shared --out data/coco
 xmodal prepare coco --annotations coco/annotations/instances_train2017.json \
 --annotations coco/annotations/instances_val2017.json --images coco --classes nyud2-shared --out data/coco
 xmodal prepare coco --annotations boxes.json --images photos --out data/photos
@@ -33,12 +34,17 @@ SOURCE, OBJECTS, WORK = "Images and annotations", "Classes and objects", "Work"
 def coco_command(
     out_folder: Annotated[Path, option("Data set to make.", SOURCE, "--out")],
     annotations: Annotated[
-        list[str],
-        option("[SPLIT=]FILE, COCO instances; repeatable. instances_val2017.json is the split val.", SOURCE),
-    ],
+        list[str] | None,
+        option(
+            "[SPLIT=]FILE, COCO instances; repeatable. instances_val2017.json is the split val. "
+            "[default: what `xmodal download coco2017` fetched]",
+            SOURCE,
+        ),
+    ] = None,
     images: Annotated[
-        list[str], option("Folder that the images lie in or below; or SPLIT=DIR for each split.", SOURCE)
-    ],
+        list[str] | None,
+        option("Folder that the images lie in or below; or SPLIT=DIR for each split. [default: likewise]", SOURCE),
+    ] = None,
     link: Annotated[
         Literal["hard", "sym", "copy"], option("How images get in: hard, sym or copy. [default: hard]", SOURCE)
     ] = "hard",
@@ -70,13 +76,18 @@ def coco_command(
     dry_run: Annotated[bool, option("Look at everything, write nothing.", WORK, "--dry-run")] = False,
 ) -> None:
     """Turn COCO instances and their images into a prepared data set of colour images; run again, it goes on."""
+    from xmodal_cli.datasets.coco.published import downloaded
     from xmodal_cli.datasets.coco.settings import CocoSettings
     from xmodal_cli.datasets.shards import Shard
 
+    if annotations or images:
+        sources = _annotations(annotations or ()), dict(_named(images or (), "--images"))
+    else:
+        sources = downloaded()
     settings = CocoSettings(
         out=out_folder,
-        annotations=_annotations(annotations),
-        images=dict(_named(images, "--images")),
+        annotations=sources[0],
+        images=sources[1],
         classes=tuple(word.strip() for word in (classes or "").split(",") if word.strip()),
         renamed=_renamed(mapping or ()),
         empty=empty,

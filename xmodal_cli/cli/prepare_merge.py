@@ -26,7 +26,7 @@ def merge_command(
     link: Annotated[Literal["hard", "sym", "copy"], typer.Option(help="How files get in: hard, sym or copy.")] = "hard",
 ) -> None:
     """Join the parts of a data set that were prepared with --shard; run again, it goes on."""
-    from xmodal_cli.datasets.merge import merge
+    from xmodal_cli.datasets.merge.merge import merge
 
     with finished_files_kept(), counting("files linked") as progress:
         report = merge(parts, out_folder, name=name, link=link, progress=progress)

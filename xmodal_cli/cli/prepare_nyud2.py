@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from xmodal_cli.cli.app import prepare_app
 from xmodal_cli.cli.command import command
-from xmodal_cli.cli.options import option, worker_count
+from xmodal_cli.cli.options import ShardOption, option, worker_count
 from xmodal_cli.cli.output import out, table
 from xmodal_cli.cli.progress import counting, finished_files_kept
-from xmodal_cli.errors import DataError
+from xmodal_cli.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
     from xmodal_cli.datasets.nyud2.prepare import Nyud2Report, Nyud2Settings
@@ -23,6 +23,7 @@ xmodal prepare nyud2 --labelled nyu_depth_v2_labeled.mat --splits splits.mat --m
 --out data/nyud2
 xmodal prepare nyud2 --archive nyud2_data --superpixels nyud2_sp --proposals nyud2_mcg_boxes.mat --out data/nyud2
 xmodal prepare nyud2 --labelled nyu_depth_v2_labeled.mat --out data/nyud2 --dry-run
+xmodal prepare nyud2 --labelled nyu_depth_v2_labeled.mat --shard 1/3 --out parts/1
 Then: xmodal prepare check data/nyud2
 """
 SOURCE, MORE, WORK = "Source", "What belongs to it", "Work"
@@ -61,12 +62,14 @@ def nyud2_command(
         bool, option("Make anew what is there, also from another source.", WORK, "--overwrite")
     ] = False,
     workers: Annotated[str, option("Processes: a number, or auto. [default: auto]", WORK)] = "auto",
+    shard: ShardOption = None,
     dry_run: Annotated[
         bool, option("Look at everything, estimate time and size, write nothing.", WORK, "--dry-run")
     ] = False,
 ) -> None:
     """Turn NYU Depth v2 into a prepared data set, with boxes, masks, splits and scenes; run again, it goes on."""
     from xmodal_cli.datasets.nyud2.settings import Nyud2Settings
+    from xmodal_cli.datasets.shards import Shard
 
     settings = Nyud2Settings(
         out=out_folder,
@@ -81,7 +84,13 @@ def nyud2_command(
         workers=worker_count(workers),
         dry_run=dry_run,
         name=name,
+        shard=Shard.parse(shard),
     )
+    if proposals is not None and shard is not None:
+        raise SettingsError(
+            "--proposals are of all images; --shard prepares a part of them.",
+            f"Join the parts first, then: xmodal prepare proposals DATA --method {proposals} --name {PROPOSALS}",
+        )
     if proposals is not None and not proposals.is_file():
         raise DataError(f"There is no file '{proposals}'.", "Check the path of --proposals.")
     report = _prepare(settings)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from xmodal_cli.datasets.nyud2_raw.settings import RawSettings
 
 EXAMPLES = """
+xmodal prepare nyud2-raw --scenes data/nyud2 --preset 5k --out data/nyud2-raw
 xmodal prepare nyud2-raw --raw raw --labelled nyu_depth_v2_labeled.mat --preset 5k --out data/nyud2-raw
 xmodal prepare nyud2-raw --raw raw --scenes data/nyud2 --preset 10k --out data/nyud2-raw-trainval
 xmodal prepare nyud2-raw --raw kitchens_part1.zip --raw offices_part1.zip --scenes data/nyud2/scenes.csv \
@@ -30,8 +31,11 @@ MOST_SHOWN = 20  # damaged frames that are named on the screen; --json and datas
 
 @command(prepare_app, "nyud2-raw", path="prepare nyud2-raw", examples=EXAMPLES)
 def nyud2_raw_command(
-    raw: Annotated[list[Path], option("Folder with scene folders, or a published zip part; repeatable.", FRAMES)],
     out_folder: Annotated[Path, option("Data set to make.", FRAMES, "--out")],
+    raw: Annotated[
+        list[Path] | None,
+        option("Folder with scene folders, or a published zip part; repeatable. [default: the downloaded]", FRAMES),
+    ] = None,
     preset: Annotated[
         str | None, option("5k: 5000 pairs of train scenes; 10k: 10000 of train and val scenes.", FRAMES)
     ] = None,
@@ -69,11 +73,12 @@ def nyud2_raw_command(
 ) -> None:
     """Turn raw video of NYU Depth v2 into pairs: synchronised, registered, filled, encoded; run again, it goes on."""
     from xmodal_cli.datasets.nyud2_raw.settings import RawSettings
+    from xmodal_cli.datasets.nyud2_raw.sources import downloaded
     from xmodal_cli.datasets.shards import Shard
 
     settings = RawSettings(
         out=out_folder,
-        raw=tuple(raw),
+        raw=tuple(raw or downloaded()),
         modalities=tuple(dict.fromkeys(modalities or ("hha",))),
         labelled=labelled,
         scenes=scenes,

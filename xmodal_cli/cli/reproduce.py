@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -34,7 +34,7 @@ NETWORKS, WORK = "Networks", "Work"
 
 @command(app, "reproduce", examples=EXAMPLES)
 def reproduce_command(
-    name: Annotated[str, typer.Argument(metavar="TABLE", help="table1, table4, table5 or table7.")],
+    name: Annotated[str, typer.Argument(metavar="TABLE", help="table1, table2, table4, table5 or table7.")],
     data: DataOption = None,
     preset: Annotated[Literal["small", "paper"], option("small or paper. [default: small]", WORK)] = "small",
     more_data: Annotated[
@@ -49,7 +49,9 @@ def reproduce_command(
     changes: Annotated[
         list[str] | None,
         option(
-            "COMMAND.SETTING=VALUE for every run of distill, finetune or classification; repeatable.", WORK, "--set"
+            "COMMAND.SETTING=VALUE for every run of distill, finetune, segmentation or classification; repeatable.",
+            WORK,
+            "--set",
         ),
     ] = None,
     backbone: Annotated[
@@ -123,17 +125,24 @@ def _changes(given: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 def _show(made: Reproduction) -> None:
     """The table, measured beside the paper's, and what differs."""
-    columns = ["row", "", "mAP", "each seed", "paper"]
-    students = any(row.explained_variance for row in made.rows)
-    probed = any(row.probe for row in made.rows)
-    columns += ["explained variance"] * students + ["probe"] * probed
-    folders = list(made.rows[0].by_data)
+    from xmodal_cli.studies.rows import Figure
+
+    none = Figure({})
+    names = list(dict.fromkeys(name for row in made.rows for name in row.figures))
+    several, columns = len(made.plan.seeds) > 1, ["row", ""]
+    in_paper = {name for row in made.rows for name, each in row.figures.items() if each.paper is not None}
+    for name in names:
+        columns += [name, *["each seed"] * several, *["paper"] * (name in in_paper)]
+    folders = list(made.rows[0].main.by_data)
     columns += folders
     rows = []
     for row in made.rows:
-        cells = [row.id, row.title, _mean(row.mean), _each(row.mAP.values()), _mean(row.paper)]
-        cells += [_each(row.explained_variance.values())] * students + [_each(row.probe.values())] * probed
-        cells += [_each(row.by_data[folder].values()) for folder in folders]
+        cells = [row.id, row.title]
+        for name in names:
+            figure = row.figures.get(name, none)
+            seeds_of = _each(figure.by_seed)
+            cells += [_shown(figure.mean), *[seeds_of] * several, *[_shown(figure.paper)] * (name in in_paper)]
+        cells += [_each(row.main.by_data[folder]) for folder in folders]
         rows.append(cells)
     seeds = ", ".join(map(str, made.plan.seeds))
     title = f"{made.paper.name}: {made.paper.title}; split {made.plan.split}, seeds {seeds}, percent"
@@ -157,9 +166,9 @@ def _show_plan(planned: Sequence[PlannedStep], plan: Plan) -> None:
     out.next_step("the same command without --dry-run")
 
 
-def _mean(value: float | None) -> str:
+def _shown(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
 
 
-def _each(values: Any) -> str:
-    return " ".join(f"{value:.1f}" for value in values) or "-"
+def _each(by_seed: Mapping[int, float]) -> str:
+    return " ".join(f"{value:.1f}" for value in by_seed.values()) or "-"

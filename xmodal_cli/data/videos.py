@@ -133,7 +133,7 @@ def video_state(path: Path) -> tuple[int, int]:
     Raises:
         OSError: it cannot be read.
     """
-    states = [each.stat() for each in path.iterdir()] if path.is_dir() else [path.stat()]
+    states = [each.stat() for each in path.iterdir() if each.is_file()] if path.is_dir() else [path.stat()]
     return sum(state.st_size for state in states), max((state.st_mtime_ns for state in states), default=0)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from xmodal_cli.data.annotations import ANNOTATION_FOLDER, CocoFile, merge_class
 from xmodal_cli.data.manifest import ManifestRow, write_manifest
 from xmodal_cli.data.prepared import DESCRIPTION, FORMAT, RGB, ModalityInfo, PreparedData
 from xmodal_cli.data.splits import SCENE_FILE, SPLIT_FOLDER, write_scenes, write_split
+from xmodal_cli.datasets.shards import SHARD, Shard, check_shard
 from xmodal_cli.errors import SettingsError
 from xmodal_cli.modalities import MODALITIES
 
@@ -72,8 +73,13 @@ class Contents:
 
 
 def write_dataset(contents: Contents) -> None:
-    """Write the files that turn a folder of images into a prepared data set, `dataset.json` last."""
+    """Write the files that turn a folder of images into a prepared data set, `dataset.json` last.
+
+    What processes that were killed left half-written beside these files and the images is removed.
+    """
     root = contents.root
+    folders = {(root / row.file).parent for row in contents.rows}
+    files.remove_parts(root, root / SPLIT_FOLDER, root / ANNOTATION_FOLDER, *folders)
     for split, ids in contents.splits.items():
         write_split(root, split, ids)
     _remove_others(root / SPLIT_FOLDER, {f"{split}.txt" for split in contents.splits})
@@ -95,7 +101,8 @@ def write_dataset(contents: Contents) -> None:
         "provenance": {"made_with": f"xmodal {__version__}", **contents.provenance},
     }
     files.write_json(root / DESCRIPTION, document)
-    write_state(root, {name: state for name, state in read_state(root).items() if name not in contents.modalities})
+    done = {SHARD, *contents.modalities}
+    write_state(root, {name: state for name, state in read_state(root).items() if name not in done})
 
 
 def modality_info(name: str, source_range: tuple[float, float] | None = None) -> ModalityInfo:
@@ -188,8 +195,41 @@ def check_unchanged(name: str, now: Mapping[str, Any], before: Mapping[str, Any]
         )
 
 
+def check_part(root: Path, shard: Shard | None, old: PreparedData | None, new: Iterable[str] = ()) -> None:
+    """Refuse to prepare one part of a data set into the folder of another, or of the whole.
+
+    Args:
+        root: the folder.
+        shard: what was asked for; None for the whole.
+        old: the finished data set that lies there.
+        new: modalities that it does not have yet.
+
+    Raises:
+        SettingsError: the folder holds something else, finished or begun, or a part would get more modalities.
+    """
+    state = read_state(root)
+    if state and (old is None or RGB in state):
+        check_shard(shard, state.get(SHARD))
+    elif old is not None:
+        check_shard(shard, old.provenance.get(SHARD), new)
+
+
+def begin(root: Path, settings: Mapping[str, Mapping[str, Any]], shard: Shard | None = None) -> None:
+    """Record what work begins, so that it can be gone on with.
+
+    Args:
+        root: the data set.
+        settings: by modality.
+        shard: the part of the data set that is made; None for the whole.
+    """
+    begun = {name: dict(entry) for name, entry in settings.items()}
+    part = {} if shard is None else {SHARD: shard.to_dict()}
+    before = {name: entry for name, entry in read_state(root).items() if name != SHARD}
+    write_state(root, {**before, **begun, **part})
+
+
 def read_state(root: Path) -> dict[str, Any]:
-    """Settings by modality of work that began here and did not end; empty where there is none."""
+    """Settings by modality of work that began here and did not end, and its shard; empty where there is none."""
     try:
         state = json.loads((root / STATE).read_bytes())
     except (OSError, ValueError):

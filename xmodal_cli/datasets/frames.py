@@ -233,6 +233,7 @@ def link_file(source: Path, destination: Path, how: Link) -> None:
         _copy(source, destination)
         return
     temporary = destination.with_name(f".{destination.name}.{os.getpid()}.part")
+    temporary.unlink(missing_ok=True)  # of a killed process that had the same number
     try:
         if how == "sym":
             temporary.symlink_to(source.resolve())
@@ -242,6 +243,7 @@ def link_file(source: Path, destination: Path, how: Link) -> None:
         _copy(source, destination)
         return
     temporary.replace(destination)
+    temporary.unlink(missing_ok=True)  # it stays where both are links to one file already
 
 
 def add_rgb(

@@ -7,6 +7,7 @@ of a thermal camera) is the same everywhere. `prepare merge` joins the parts.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -57,44 +58,91 @@ class Shard:
         Raises:
             SettingsError: there are fewer IDs than parts.
         """
+        return self._divisible(ids)[self.index - 1 :: self.of]
+
+    def stretch(self, ids: Iterable[str]) -> list[str]:
+        """The IDs of this part as neighbours in order of their names, where what is near is best read together.
+
+        Raises:
+            SettingsError: there are fewer IDs than parts.
+
+        Example:
+            >>> Shard.parse("2/3").stretch(["a", "b", "c", "d", "e"])
+            ['b', 'c']
+        """
+        names = self._divisible(ids)
+        start, end = (len(names) * edge // self.of for edge in (self.index - 1, self.index))
+        return names[start:end]
+
+    def record(self, ids: Iterable[str], plan: Any) -> dict[str, Any]:
+        """What the part's `dataset.json` says about it.
+
+        Args:
+            ids: of the whole data set.
+            plan: what else makes the whole what it is, and may differ where the IDs and the settings of the
+                modalities are the same: splits, scenes, annotations. As JSON.
+
+        Example:
+            >>> Shard(1, 2).record(["a", "b"], {"train": ["a", "b"]})["of"]
+            2
+        """
+        names = sorted(ids)
+        return {
+            **self.to_dict(),
+            "ids": len(names),
+            "ids_sha256": hashlib.sha256("\n".join(names).encode()).hexdigest(),
+            "plan_sha256": hash_of_plan(plan),
+        }
+
+    def to_dict(self) -> dict[str, int]:
+        """Which part it is, as JSON holds it."""
+        return {"index": self.index, "of": self.of}
+
+    def _divisible(self, ids: Iterable[str]) -> list[str]:
         names = sorted(ids)
         if len(names) < self.of:
             raise SettingsError(
                 f"{len(names)} cannot be divided into {self.of} parts: some would be empty.", "Use fewer shards."
             )
-        return names[self.index - 1 :: self.of]
-
-    def record(self, ids: Iterable[str]) -> dict[str, Any]:
-        """What the part's `dataset.json` says about it.
-
-        Args:
-            ids: of the whole data set.
-
-        Example:
-            >>> Shard(1, 2).record(["a", "b"])["of"]
-            2
-        """
-        names = sorted(ids)
-        digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
-        return {"index": self.index, "of": self.of, "ids": len(names), "ids_sha256": digest}
+        return names
 
 
-def check_shard(shard: Shard | None, provenance: Mapping[str, Any], new: Iterable[str]) -> None:
+def is_part(shard: Shard | None, there: Mapping[str, Any] | None) -> bool:
+    """Whether what lies somewhere is the part that is asked for.
+
+    Args:
+        shard: what is asked for; None for the whole.
+        there: what lies there, as a provenance has it; None for the whole.
+
+    Example:
+        >>> is_part(Shard(1, 2), {"index": 1, "of": 2}), is_part(None, None), is_part(Shard(1, 2), None)
+        (True, True, False)
+    """
+    if shard is None or there is None:
+        return shard is None and there is None
+    return shard == Shard(there["index"], there["of"])
+
+
+def hash_of_plan(plan: Any) -> str:
+    """A hash of what was decided for the whole data set, as JSON; the order of keys does not count."""
+    return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
+
+
+def check_shard(shard: Shard | None, there: Mapping[str, Any] | None, new: Iterable[str] = ()) -> None:
     """Refuse to add to a part what belongs to the whole, or another part.
 
     Args:
         shard: what was asked for.
-        provenance: of the data set that is there.
-        new: modalities that it does not have yet.
+        there: which part the folder holds, made or begun; None for the whole.
+        new: modalities that the finished part in the folder does not have yet.
 
     Raises:
-        SettingsError: the data set is another part, is whole, or would get modalities that the other parts lack.
+        SettingsError: the folder holds another part, or the whole, or would get modalities that the other parts lack.
     """
-    there = provenance.get(SHARD)
-    name = "the whole data set" if there is None else f"part {there['index']}/{there['of']} of a data set"
     if there is None and shard is None:
         return
-    if shard is None or there is None or (shard.index, shard.of) != (there["index"], there["of"]):
+    name = "the whole data set" if there is None else f"part {there['index']}/{there['of']} of a data set"
+    if not is_part(shard, there):
         asked = "the whole" if shard is None else f"--shard {shard}"
         raise SettingsError(
             f"This folder holds {name}; {asked} was asked for.",

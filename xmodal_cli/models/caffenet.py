@@ -76,9 +76,10 @@ class CaffeNet(nn.Module):
         self.relu7 = nn.ReLU()
         self.drop7 = nn.Dropout(DROPOUT)
         self.fc8 = nn.Linear(FC_UNITS, classes)
-        self._fill()
+        self.fill()
 
-    def _fill(self) -> None:
+    def fill(self) -> None:
+        """Draw all weights and biases as the student's definition says."""
         for name, module in self.named_children():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.normal_(module.weight, std=FC_STD if name in ("fc6", "fc7") else CONV_STD)

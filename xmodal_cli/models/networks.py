@@ -10,16 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from xmodal_cli.models.caffenet import RGB, STUDENT, CaffeNet
 from xmodal_cli.models.catalogue import Library, ModelName, parse
 from xmodal_cli.models.inputs import CAFFE_INPUT, InputSpec
 from xmodal_cli.models.stem import replace_stem
 from xmodal_cli.models.trace import Trace
+
+Module = TypeVar("Module", bound=nn.Module)
 
 COLOUR_CHANNELS = 3
 # How timm's architectures are asked to take images of any size; the first that a constructor knows is used.
@@ -83,20 +86,35 @@ def skeleton(name: str, *, image_hw: tuple[int, int] | None = None) -> Backbone:
 def construct(model: ModelName, channels: int, image_hw: tuple[int, int] | None) -> tuple[nn.Module, InputSpec]:
     """The module with its random start, and what its published weights want to be fed (three channels)."""
     if model.library == "xmodal":
-        return CaffeNet(STUDENT if model.entry == "caffenet" else RGB, channels), CAFFE_INPUT
+        caffenet = _undrawn(lambda: CaffeNet(STUDENT if model.entry == "caffenet" else RGB, channels))
+        caffenet.fill()
+        return caffenet, CAFFE_INPUT
     if model.library == "timm":
         return _construct_timm(model, channels, image_hw)
     return _construct_torchvision(model, channels)
 
 
+def _undrawn(make: Callable[[], Module]) -> Module:
+    """What `make` gives, its tensors without values: a start that is drawn anew takes seconds in a large network."""
+    device = torch.empty(0).device  # of the skeleton, where one is made
+    with torch.device("meta"):
+        module = make()
+    return module.to_empty(device=device)
+
+
 def _construct_torchvision(model: ModelName, channels: int) -> tuple[nn.Module, InputSpec]:
     import torchvision
 
-    extra = {"init_weights": False} if model.entry in ("googlenet", "inception_v3") else {}
-    module: nn.Module = torchvision.models.get_model(model.entry, weights=None, **extra)
+    def make() -> nn.Module:
+        extra = {"init_weights": False} if model.entry in ("googlenet", "inception_v3") else {}
+        made: nn.Module = torchvision.models.get_model(model.entry, weights=None, **extra)
+        return made
+
+    starts_anew = model.entry.startswith(("alexnet", "vgg"))
+    module = _undrawn(make) if starts_anew else make()
     if channels != COLOUR_CHANNELS:
         replace_stem(module, channels)
-    if model.entry.startswith(("alexnet", "vgg")):
+    if starts_anew:
         module.apply(_he_start)
     if model.entry.startswith("vgg"):
         for part in module.modules():
@@ -110,6 +128,8 @@ def _he_start(part: nn.Module) -> None:
         nn.init.kaiming_normal_(part.weight, mode="fan_in", nonlinearity="relu")
         if part.bias is not None:
             nn.init.zeros_(part.bias)
+    elif isinstance(part, _BatchNorm):
+        part.reset_parameters()
 
 
 def _construct_timm(model: ModelName, channels: int, image_hw: tuple[int, int] | None) -> tuple[nn.Module, InputSpec]:

@@ -22,7 +22,7 @@ from xmodal_cli.runs.session import NOBODY, Watchers
 from xmodal_cli.runs.training_settings import FROM_TEACHER
 from xmodal_cli.studies.making import Boxes, Rooms
 from xmodal_cli.studies.plan import Plan, Recipe
-from xmodal_cli.studies.rows import Row
+from xmodal_cli.studies.rows import MAP, Figure, Row
 from xmodal_cli.studies.steps import Moment, Step, run_study
 
 TEACH, PAIRS, FEW, VAL = "teach", "pairs", "few", "val"
@@ -215,8 +215,7 @@ def demo(
         Row(
             row,
             title,
-            {each.seed: each.scores[row].results()["mAP"] for each in made},
-            None if like is None else paper_row(like).mAP,
+            {MAP: Figure(_by_seed(made, row), None if like is None else paper_row(like).mAP)},
         )
         for row, (title, _, like) in ROWS.items()
     )
@@ -227,3 +226,7 @@ def demo(
     found = Demo(settings, rows, explained, {name: each.path for name, each in runs.items()})
     files.write_json(settings.out / TABLE, found.to_dict())
     return found
+
+
+def _by_seed(made: list[Recipe], row: str) -> dict[int, float]:
+    return {each.seed: each.scores[row].figures()[MAP] for each in made}

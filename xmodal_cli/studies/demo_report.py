@@ -67,7 +67,12 @@ def _story(demo: Demo, data: PreparedData) -> list[Text | Table | Figure]:
 
 def _table(demo: Demo) -> list[Text | Table | Figure]:
     rows = [
-        [row.title, f"{row.mean:.1f}", ", ".join(f"{value:.1f}" for value in row.mAP.values()), row.paper or ""]
+        [
+            row.title,
+            f"{row.main.mean:.1f}",
+            ", ".join(f"{value:.1f}" for value in row.main.by_seed.values()),
+            row.main.paper or "",
+        ]
         for row in demo.rows
     ]
     best = [index for index, row in enumerate(demo.rows) if row.id == TRANSFERRED]

@@ -9,23 +9,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from xmodal_cli.classify import settings as classifier_settings
+from xmodal_cli.detect import mask_settings
 from xmodal_cli.detect import settings as detector_settings
 from xmodal_cli.models.backbones import skeleton
 from xmodal_cli.models.detector_shape import detection_layer
 from xmodal_cli.runs.training_settings import preset_values
 from xmodal_cli.studies.joints import Joint
-from xmodal_cli.studies.scores import Score
+from xmodal_cli.studies.scores import BOXES, PROBE, Kind, Score
 from xmodal_cli.studies.steps import Step
-from xmodal_cli.studies.trainings import Training
+from xmodal_cli.studies.trainings import Command, Training
 from xmodal_cli.transfer import settings as transfer_settings
 
-Command = Literal["distill", "finetune", "classification"]
 PRESETS = {
     "distill": transfer_settings.PRESETS,
     "finetune": detector_settings.PRESETS,
+    "segmentation": mask_settings.PRESETS,
     "classification": classifier_settings.PRESETS,
 }
 # The network of each preset's rows, and the larger one that teaches in some: the paper's are AlexNet and VGG16.
@@ -161,13 +162,18 @@ class Recipe:
         self.joints[name] = Joint(self._named(name), title, below, taught, modality, self.data, runs)
         self.needs[name] = (detector,) if student is None else (detector, student)
 
-    def score(self, row: str, title: str, detectors: Sequence[str]) -> None:
-        """AP of a row: of one detector, or of several fused."""
-        self.scores[row] = self._measure(f"score-{row}", f"AP, {title}", detectors)
+    def segment(self, name: str, title: str, given: Mapping[str, Any], *, init: str) -> None:
+        """Masks on a detector of this recipe."""
+        self.needs[name] = (init,)
+        self._add("segmentation", name, title, {**given, "init": self._run(init)}, self.plan.preset, None)
+
+    def score(self, row: str, title: str, detectors: Sequence[str], kind: Kind = BOXES) -> None:
+        """AP of a row, of its boxes or its masks: of one run, or of several fused."""
+        self.scores[row] = self._measure(f"score-{row.replace('/', '-')}", f"AP, {title}", detectors, kind)
 
     def probe(self, row: str, title: str, student: str) -> None:
         """The region probe of a row's student."""
-        self.probes[row] = self._measure(f"probe-{row}", title, (student,), probe=True)
+        self.probes[row] = self._measure(f"probe-{row}", title, (student,), PROBE)
 
     def steps(self, rows: Sequence[str]) -> list[Step]:
         """What some rows need, in order."""
@@ -180,14 +186,20 @@ class Recipe:
 
     def name_of(self, path: Path) -> str:
         """What this recipe calls the run in a folder."""
-        paths = {made.path: name for kind in (self.trainings, self.joints) for name, made in kind.items()}
-        return paths[path]
+        made: Mapping[str, Training | Joint] = {**self.trainings, **self.joints}
+        return next(name for name, each in made.items() if each.path == path)
 
     def _named(self, name: str) -> str:
         return f"{name}-{self.seed}" if self.data == self.plan.data else f"{name}-{self.data.name}-{self.seed}"
 
     def _add(
-        self, command: Command, name: str, title: str, given: Mapping[str, Any], preset: str, trial: Mapping[str, Any]
+        self,
+        command: Command,
+        name: str,
+        title: str,
+        given: Mapping[str, Any],
+        preset: str,
+        trial: Mapping[str, Any] | None,
     ) -> None:
         plan = self.plan
         values = {
@@ -206,10 +218,10 @@ class Recipe:
     def _run(self, name: str) -> str:
         return str(self.trainings[name].path.resolve())
 
-    def _measure(self, name: str, title: str, runs: Sequence[str], *, probe: bool = False) -> Score:
+    def _measure(self, name: str, title: str, runs: Sequence[str], kind: Kind) -> Score:
         plan = self.plan
         paths = tuple((self.joints.get(run) or self.trainings[run]).path for run in runs)
-        return Score(self._named(name), title, paths, self.data, plan.split, plan.folder, plan.runs, probe)
+        return Score(self._named(name), title, paths, self.data, plan.split, plan.folder, plan.runs, kind)
 
 
 def _copied(network: str, weights: Path | None) -> dict[str, Any]:

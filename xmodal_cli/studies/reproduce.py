@@ -1,6 +1,6 @@
 """The paper's tables made anew: the runs behind each row, measured figures beside the paper's, and what differs.
 
-Tables 1, 4, 5 and 7 are here. What is finished is used as it is, so that a table can grow by rows, seeds and splits.
+Tables 1, 2, 4, 5 and 7 are here. What is finished is used as it is, so that a table can grow by rows, seeds and splits.
 """
 
 from __future__ import annotations
@@ -8,35 +8,52 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from xmodal_cli.errors import SettingsError, closest
 from xmodal_cli.metrics.paper import PaperTable, paper_table
 from xmodal_cli.runs.session import NOBODY, Watchers
-from xmodal_cli.studies import table1, table4, table5, table7
+from xmodal_cli.studies import table1, table2, table4, table5, table7
 from xmodal_cli.studies.plan import PRESETS, Plan, Recipe
-from xmodal_cli.studies.rows import Row
-from xmodal_cli.studies.scores import Score
+from xmodal_cli.studies.rows import MAP, Figure, Row
+from xmodal_cli.studies.scores import FIGURES
 from xmodal_cli.studies.steps import Moment, Step, run_study
-from xmodal_cli.studies.trainings import OF_THE_MACHINE
+from xmodal_cli.studies.trainings import COMMANDS, OF_THE_MACHINE
+
+EXPLAINED = "explained variance"
+
+
+def published_ap(table: PaperTable, row: str) -> dict[str, float]:
+    """The paper's mAP of a row, under the name that it has here; nothing where the row is none of the paper's."""
+    known = table.rows.get(row)
+    return {} if known is None or known.mAP is None else {MAP: known.mAP}
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table that can be made: its recipe, what the paper's students see, and the split that it scores."""
+    """A table that can be made.
+
+    Args:
+        recipe: the trainings and measurements of a seed on a data set.
+        published: the paper's figures of a row, by their names here.
+        modality: what the paper's students see.
+        split: that it scores.
+    """
 
     recipe: Callable[[Plan, int, Path], Recipe]
+    published: Callable[[PaperTable, str], Mapping[str, float]] = published_ap
     modality: str = "hha"
     split: str = "val"
 
 
 TABLES: Mapping[str, Table] = {
     "table1": Table(table1.recipe),
+    "table2": Table(table2.recipe, table2.published),
     "table4": Table(table4.recipe),
     "table5": Table(table5.recipe),
-    "table7": Table(table7.recipe, "flow", "test"),
+    "table7": Table(table7.recipe, modality="flow", split="test"),
 }
-COMPARED = ("distill", "finetune", "classification")
 # What stands in every table anyway, or is no choice of a training.
 NOT_COMPARED = {*OF_THE_MACHINE, "data", "seed", "split", "checkpoint_every"}
 
@@ -62,7 +79,7 @@ class Reproduction:
         return {
             "table": self.paper.name,
             "title": self.paper.title,
-            "metric": "mAP at IoU 0.5, percent",
+            "unit": "percent",
             "seeds": list(self.plan.seeds),
             "data": [str(data) for data in self.plan.every_data],
             "rows": [row.to_dict() for row in self.rows],
@@ -136,41 +153,34 @@ def gather(plan: Plan) -> Reproduction:
 
 
 def _row(row: str, made: list[Recipe], paper: PaperTable) -> Row:
-    scored = _by_data(made, lambda recipe: _measured(recipe.scores.get(row), "mAP"))
-    probed = _by_data(made, lambda recipe: _measured(recipe.probes.get(row), "probe", "accuracy"))
-    explained = _by_data(made, lambda recipe: _explained(recipe, row))
-    first = made[0].scores[row]
-    title = first.title.removeprefix("AP, ")
-    known = paper.rows.get(row)
-    published = None if known is None else known.mAP
-    several = {data.name: figures for data, figures in scored.items()} if len(scored) > 1 else {}
-    return Row(row, title, _mean(scored), published, _mean(explained), _mean(probed), several)
+    found = {(recipe.data, recipe.seed): _figures(recipe, row) for recipe in made}
+    names = list(FIGURES[made[0].scores[row].kind])
+    names += [name for name in dict.fromkeys(name for each in found.values() for name in each) if name not in names]
+    published = TABLES[paper.name].published(paper, row)
+    figures = {name: _figure(name, found, published.get(name)) for name in names}
+    return Row(row, made[0].scores[row].title.removeprefix("AP, "), figures)
 
 
-def _by_data(made: list[Recipe], figure: Callable[[Recipe], float | None]) -> dict[Path, dict[int, float]]:
-    """A figure by data set and seed, where it is there."""
-    found: dict[Path, dict[int, float]] = {recipe.data: {} for recipe in made}
-    for recipe in made:
-        value = figure(recipe)
-        if value is not None:
-            found[recipe.data][recipe.seed] = value
+def _figures(recipe: Recipe, row: str) -> dict[str, float]:
+    """What was measured of a row with one seed on one data set, by name."""
+    explained = _explained(recipe, row)
+    found = {} if explained is None else {EXPLAINED: explained}
+    for score in (recipe.scores[row], recipe.probes.get(row)):
+        if score is not None and score.finished():
+            found |= score.figures()
     return found
 
 
-def _mean(found: Mapping[Path, Mapping[int, float]]) -> dict[int, float]:
-    """The mean over data sets, of the seeds that all of them have."""
-    figures = list(found.values())
-    seeds = [seed for seed in figures[0] if all(seed in each for each in figures)]
-    return {seed: sum(each[seed] for each in figures) / len(figures) for seed in seeds}
-
-
-def _measured(score: Score | None, *keys: str) -> float | None:
-    if score is None or not score.finished():
-        return None
-    value: Any = score.results()
-    for key in keys:
-        value = value[key]
-    return float(value)
+def _figure(name: str, found: Mapping[tuple[Path, int], Mapping[str, float]], published: float | None) -> Figure:
+    """A figure of all data sets and seeds: the mean over data sets, of the seeds that all of them have."""
+    by_data: dict[str, dict[int, float]] = {data.name: {} for data, _ in found}
+    for (data, seed), figures in found.items():
+        if name in figures:
+            by_data[data.name][seed] = figures[name]
+    first, *_ = by_data.values()
+    shared = [seed for seed in first if all(seed in each for each in by_data.values())]
+    mean = {seed: fmean(each[seed] for each in by_data.values()) for seed in shared}
+    return Figure(mean, published, by_data if len(by_data) > 1 else {})
 
 
 def _explained(recipe: Recipe, row: str) -> float | None:
@@ -188,7 +198,7 @@ def differences(plan: Plan, recipe: Recipe) -> tuple[str, ...]:
         recipe: of one seed.
     """
     lines = [f"network {plan.backbone}; the paper: AlexNet"] if plan.backbone not in ("alexnet", "caffenet") else []
-    for command in COMPARED:
+    for command in COMMANDS:
         first = next((each for each in recipe.trainings.values() if each.command == command), None)
         if first is None:
             continue

@@ -6,41 +6,59 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+MAP = "mAP"  # the figure of most tables
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of a row.
+
+    Args:
+        by_seed: measured, percent: of several data sets the mean.
+        paper: the paper's, percent; None where it has none.
+        by_data: measured, by the name of the data set's folder and by seed, where there are several.
+    """
+
+    by_seed: Mapping[int, float]
+    paper: float | None = None
+    by_data: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+
+    @property
+    def mean(self) -> float | None:
+        """Mean over the seeds that are there."""
+        return sum(self.by_seed.values()) / len(self.by_seed) if self.by_seed else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for `--json`."""
+        by_seed = {str(seed): value for seed, value in self.by_seed.items()}
+        by_data = {"by_data": {name: dict(each) for name, each in self.by_data.items()}} if self.by_data else {}
+        return {"mean": self.mean, "by_seed": by_seed, "paper": self.paper, **by_data}
+
 
 @dataclass(frozen=True)
 class Row:
     """A row of a table, made anew.
 
     Args:
-        id: its name in the paper's table.
+        id: its name in the paper's table, or one of ours.
         title: what it is.
-        mAP: measured, percent, by seed: of several data sets the mean.
-        paper: the paper's mAP, percent.
-        explained_variance, probe: of the student behind it, percent by seed, where measured.
-        by_data: mAP by the name of the data set's folder and by seed, where there are several.
+        figures: by name, the main one first.
+
+    Example:
+        >>> Row("1C", "transferred", {"mAP": Figure({0: 8.0, 1: 9.0}, 29.7)}).main.mean
+        8.5
     """
 
     id: str
     title: str
-    mAP: Mapping[int, float]
-    paper: float | None
-    explained_variance: Mapping[int, float] = field(default_factory=dict)
-    probe: Mapping[int, float] = field(default_factory=dict)
-    by_data: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    figures: Mapping[str, Figure]
 
     @property
-    def mean(self) -> float | None:
-        """Mean over the seeds that are there."""
-        return sum(self.mAP.values()) / len(self.mAP) if self.mAP else None
+    def main(self) -> Figure:
+        """The figure that the table is about."""
+        return next(iter(self.figures.values()))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for `--json`."""
-        kinds = {"mAP_by_seed": self.mAP, "explained_variance": self.explained_variance, "probe": self.probe}
-        found = {name: _by_seed(figures) for name, figures in kinds.items() if figures}
-        of_data = {name: _by_seed(figures) for name, figures in self.by_data.items()}
-        several = {"mAP_by_data": of_data} if of_data else {}
-        return {"id": self.id, "title": self.title, "mAP": self.mean, "paper": self.paper, **found, **several}
-
-
-def _by_seed(figures: Mapping[int, float]) -> dict[str, float]:
-    return {str(seed): value for seed, value in figures.items()}
+        figures = {name: each.to_dict() for name, each in self.figures.items()}
+        return {"id": self.id, "title": self.title, "figures": figures}

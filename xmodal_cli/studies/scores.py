@@ -1,20 +1,37 @@
-"""Steps that measure: AP of a detector or of several fused, and the region probe, kept as one document each."""
+"""Steps that measure: AP of boxes or masks, of one run or of several fused, and the region probe; one document each."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from xmodal_cli import files
 from xmodal_cli.data.prepared import PreparedData
+from xmodal_cli.detect.mask_evaluation import evaluate_masks
 from xmodal_cli.detect.probe_evaluation import evaluate_probe
 from xmodal_cli.detect.run_evaluation import evaluate_runs
 from xmodal_cli.errors import DataError
 from xmodal_cli.runs.folder import CARD, open_run
 from xmodal_cli.runs.session import Watchers
+from xmodal_cli.studies.rows import MAP
+
+Kind = Literal["boxes", "masks", "probe"]
+BOXES: Kind = "boxes"
+MASKS: Kind = "masks"
+PROBE: Kind = "probe"
+AP_R_50, AP_R_70 = "AP^r at 0.5", "AP^r at 0.7"
+# What is read of each kind's results, percent.
+FIGURES: Mapping[Kind, Mapping[str, Callable[[Mapping[str, Any]], float]]] = {
+    BOXES: {MAP: lambda results: float(results["mAP"])},
+    MASKS: {
+        AP_R_50: lambda results: float(results["mAP_r"]["0.5"]),
+        AP_R_70: lambda results: float(results["mAP_r"]["0.7"]),
+    },
+    PROBE: {"probe": lambda results: float(results["probe"]["accuracy"])},
+}
 
 
 @dataclass(frozen=True)
@@ -24,12 +41,12 @@ class Score:
     Args:
         name: its document is `<name>.json`.
         title: what is measured, in words.
-        runs: folders of the runs: several detectors are fused.
+        runs: folders of the runs: several are fused.
         data: the prepared data set.
         split: the split scored.
         folder: where the documents of the study lie.
         root: the folder of all runs, for what an evaluation itself keeps.
-        probe: measure a student by the region probe instead.
+        kind: what of them: AP of boxes, AP^r of masks, or a student's region probe.
         device: where.
     """
 
@@ -40,7 +57,7 @@ class Score:
     split: str
     folder: Path
     root: Path
-    probe: bool = False
+    kind: Kind = BOXES
     device: str = "auto"
 
     @property
@@ -52,8 +69,17 @@ class Score:
         """Whether the document is there and measures the runs as they are now."""
         return self.path.is_file() and _read(self.path).get("cards") == self._cards()
 
+    def figures(self) -> dict[str, float]:
+        """The figures by name, percent.
+
+        Raises:
+            DataError: the document is damaged.
+        """
+        results = self.results()
+        return {name: read(results) for name, read in FIGURES[self.kind].items()}
+
     def results(self) -> dict[str, Any]:
-        """The figures, as `evaluate --json` gives them.
+        """Everything that `evaluate --json` gives.
 
         Raises:
             DataError: the document is damaged.
@@ -63,7 +89,7 @@ class Score:
 
     def carry_out(self, watchers: Watchers) -> None:
         """Measure, and keep the document."""
-        measure: Callable[[Watchers], dict[str, Any]] = self._probed if self.probe else self._scored
+        measure = {BOXES: self._boxes, MASKS: self._masks, PROBE: self._probe}[self.kind]
         document = {"runs": [str(path) for path in self.runs], "split": self.split, "results": measure(watchers)}
         self.folder.mkdir(parents=True, exist_ok=True)
         files.write_json(self.path, {**document, "cards": self._cards()})
@@ -72,14 +98,19 @@ class Score:
         """Nothing can be tried before there are runs."""
         return
 
-    def _scored(self, watchers: Watchers) -> dict[str, Any]:
-        runs = [open_run(path) for path in self.runs]
-        data = PreparedData.open(self.data)
+    def _boxes(self, watchers: Watchers) -> dict[str, Any]:
+        runs, data = [open_run(path) for path in self.runs], PreparedData.open(self.data)
         return evaluate_runs(
             runs, data, split=self.split, device=self.device, root=self.root, watch=watchers.filling
         ).to_dict()
 
-    def _probed(self, watchers: Watchers) -> dict[str, Any]:
+    def _masks(self, watchers: Watchers) -> dict[str, Any]:
+        runs, data = [open_run(path) for path in self.runs], PreparedData.open(self.data)
+        return evaluate_masks(
+            runs, data, split=self.split, device=self.device, root=self.root, watch=watchers.filling
+        ).to_dict()
+
+    def _probe(self, watchers: Watchers) -> dict[str, Any]:
         (path,) = self.runs
         return evaluate_probe(
             open_run(path),

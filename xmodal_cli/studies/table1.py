@@ -27,6 +27,26 @@ ROWS: Mapping[str, tuple[str, Sequence[str]]] = {
 }
 
 
+def add_rgb(made: Recipe) -> str:
+    """The detector of row 3A, which sees colour; its name."""
+    made.finetune("3A", ROWS["3A"][0], {"modality": "rgb", **made.plan.copied})
+    return "3A"
+
+
+def add_student(made: Recipe) -> str:
+    """The student that row 3A's network teaches; its name."""
+    given = {"modality": made.plan.modality, "student": made.plan.backbone}
+    made.distill(FINETUNED, "student of row 3A's network", given, teacher_run="3A")
+    return FINETUNED
+
+
+def add_transferred(made: Recipe) -> str:
+    """The detector of row 1D, which begins with that student; its name."""
+    title = ROWS["1D"][0].format(it=made.plan.modality)
+    made.finetune("1D", title, {"modality": made.plan.modality}, init=add_student(made))
+    return "1D"
+
+
 def recipe(plan: Plan, seed: int, data: Path) -> Recipe:
     """Every training of one seed, in an order in which each finds what it needs, and what each row scores.
 
@@ -42,13 +62,12 @@ def recipe(plan: Plan, seed: int, data: Path) -> Recipe:
     def detector(row: str, given: Mapping[str, Any], init: str | None = None, preset: str | None = None) -> None:
         made.finetune(row, title[row], given, init=init, preset=preset)
 
-    detector("3A", {"modality": "rgb", **plan.copied})
+    add_rgb(made)
     detector("1A", {**sees, "init": "random", "backbone": plan.backbone}, preset=plan.no_init_preset)
     detector("1B", {**sees, **plan.copied})
     made.distill(STUDENT, "student", {**sees, **new, **plan.teacher})
     detector("1C", sees, STUDENT)
-    made.distill(FINETUNED, "student of row 3A's network", {**sees, **new}, teacher_run="3A")
-    detector("1D", sees, FINETUNED)
+    add_transferred(made)
     detector("2A", {**frozen, **plan.copied})
     detector("2B", frozen, FINETUNED)
     made.finetune(SECOND_RGB, "RGB alone, second network", {"modality": "rgb", **plan.second_copied})

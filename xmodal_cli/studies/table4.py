@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from xmodal_cli.studies.plan import Plan, Recipe
+from xmodal_cli.studies.table1 import add_rgb
 
 # A network's layers that stand where the paper's do, by the paper's name; networks with its names have all.
 LAYERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
@@ -42,14 +43,14 @@ def recipe(plan: Plan, seed: int, data: Path) -> Recipe:
         data: what they learn from.
     """
     made, sees = Recipe(plan, seed, data), {"modality": plan.modality}
-    made.finetune("3A", "RGB alone: the teacher", {"modality": "rgb", **plan.copied})
+    teacher = add_rgb(made)
     for row, points in layers(plan.backbone).items():
         given = {**sees, "student": plan.backbone, "transfer": tuple(f"{each}:{each}" for each in points)}
         if set(points) & set(OVER_PROPOSALS):
             given["regions"] = "proposals"
         where = " + ".join(points)
         title = f"{plan.modality}: transferred at {where}"
-        made.distill(f"student-{row}", f"student, transfer at {where}", given, teacher_run="3A")
+        made.distill(f"student-{row}", f"student, transfer at {where}", given, teacher_run=teacher)
         made.finetune(f"at-{row}", title, sees, init=f"student-{row}")
         made.score(row, title, (f"at-{row}",))
         if not set(points) & set(OVER_PROPOSALS):

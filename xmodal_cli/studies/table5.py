@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from xmodal_cli.studies.plan import Plan, Recipe
-from xmodal_cli.studies.table1 import FINETUNED
+from xmodal_cli.studies.table1 import FINETUNED, add_rgb, add_transferred
 
 UNADAPTED, JOINED = "as-it-is", "zero-shot"
 # Which detectors a row scores together. "{it}" is the modality.
@@ -32,13 +32,12 @@ def recipe(plan: Plan, seed: int, data: Path) -> Recipe:
         seed: of all of them.
         data: what they learn from.
     """
-    made, sees = Recipe(plan, seed, data), {"modality": plan.modality}
+    made = Recipe(plan, seed, data)
     title = {row: text.format(it=plan.modality) for row, (text, _) in ROWS.items()}
-    made.finetune("3A", title["RGB"], {"modality": "rgb", **plan.copied})
-    made.distill(FINETUNED, "student of the detector's network", {**sees, "student": plan.backbone}, teacher_run="3A")
-    made.finetune("1D", title["labels"], sees, init=FINETUNED)
-    made.zero_shot(UNADAPTED, title[UNADAPTED], "3A", None, plan.modality)
-    made.zero_shot(JOINED, title["D"], "3A", FINETUNED, plan.modality)
+    detector = add_rgb(made)
+    add_transferred(made)
+    made.zero_shot(UNADAPTED, title[UNADAPTED], detector, None, plan.modality)
+    made.zero_shot(JOINED, title["D"], detector, FINETUNED, plan.modality)
     for row, (_, detectors) in ROWS.items():
         made.score(row, title[row], detectors)
     return made

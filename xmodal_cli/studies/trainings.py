@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 from xmodal_cli.classify import training as classification
-from xmodal_cli.detect import finetune
+from xmodal_cli.detect import finetune, mask_training
 from xmodal_cli.errors import Interrupted, SettingsError
 from xmodal_cli.runs.folder import CONFIG, RunFolder
 from xmodal_cli.runs.session import Watchers
@@ -18,7 +18,13 @@ from xmodal_cli.studies.steps import AGAIN
 from xmodal_cli.transfer import distill
 
 # The module of each kind: its `TRAINING` begins and resumes runs, its `rehearse` takes two steps.
-COMMANDS: dict[str, ModuleType] = {"distill": distill, "finetune": finetune, "classification": classification}
+COMMANDS: Mapping[str, ModuleType] = {
+    "distill": distill,
+    "finetune": finetune,
+    "segmentation": mask_training,
+    "classification": classification,
+}
+Command = Literal["distill", "finetune", "segmentation", "classification"]
 # Settings of the machine: a run that another machine began is the same run.
 OF_THE_MACHINE = {*HARMLESS, "device", "threads", "precision"}
 
@@ -34,20 +40,21 @@ class Training:
     """One training of a study.
 
     Args:
-        command: `distill`, `finetune` or `classification`.
+        command: the kind of training, and the folder of its runs.
         name: the run's name, `runs/<command>/<name>`.
         title: what it is, in words.
         given: the settings that are not the defaults.
         runs: the folder of all runs.
-        trial: settings in whose place a trial takes others, because what they name is not made yet.
+        trial: settings in whose place a trial takes others, because what they name is not made yet; None where
+            nothing can take its place.
     """
 
-    command: Literal["distill", "finetune", "classification"]
+    command: Command
     name: str
     title: str
     given: Mapping[str, Any]
     runs: Path
-    trial: Mapping[str, Any] = field(default_factory=dict)
+    trial: Mapping[str, Any] | None = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
@@ -95,7 +102,9 @@ class Training:
             raise Interrupted(f"Stopped in '{self.title}'; its state is saved.", AGAIN)
 
     def seconds(self) -> float | None:
-        """The time that the whole training will take, from two steps of it."""
+        """The time that the whole training will take, from two steps of it; None where they cannot be taken yet."""
+        if self.trial is None:
+            return None
         settings = settings_of(self.command).from_dict({**self.given, **self.trial})
         return float(COMMANDS[self.command].rehearse(settings).seconds)
 

@@ -5,66 +5,20 @@ from __future__ import annotations
 import io
 import os
 import resource
-import shutil
 import stat
 import struct
 import tarfile
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from made_archives import needs_bsdtar, rar_of, tar_of, zip_of
 
 from xmodal_cli.datasets.downloads import archive_rules
 from xmodal_cli.datasets.downloads.archives import unpack, unpacked_from
 from xmodal_cli.errors import DataError, SettingsError
 
 HELD = {"set/images/a.png": b"picture" * 100, "set/list.txt": b"a\n"}
-BSDTAR = shutil.which("bsdtar")
-
-
-def tar_of(path: Path, members: dict[str, bytes], mode: str = "w:gz", **changes: object) -> Path:
-    """A tar file; `changes` are attributes of its last member."""
-    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            if name == list(members)[-1]:
-                for key, value in changes.items():
-                    setattr(info, key, value)
-            tar.addfile(info, io.BytesIO(content) if info.isreg() else None)
-    return path
-
-
-def zip_of(path: Path, members: dict[str, bytes], mode: int = 0) -> Path:
-    """A zip file; `mode` are the Unix mode bits of its last member."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as opened:
-        for name, content in members.items():
-            info = zipfile.ZipInfo(name)
-            info.compress_type = zipfile.ZIP_DEFLATED
-            if name == list(members)[-1]:
-                info.external_attr = mode << 16
-            opened.writestr(info, content)
-    return path
-
-
-def rar_of(path: Path, members: dict[str, bytes]) -> Path:
-    """A RAR 4 file, stored without compression, byte for byte as its format note says."""
-
-    def block(kind: int, flags: int, rest: bytes, data: bytes = b"") -> bytes:
-        body = struct.pack("<BHH", kind, flags, 7 + len(rest)) + rest
-        return struct.pack("<H", zlib.crc32(body) & 0xFFFF) + body + data
-
-    parts = [b"Rar!\x1a\x07\x00", block(0x73, 0, bytes(6))]
-    for name, content in members.items():
-        encoded = name.encode()
-        sizes = struct.pack(
-            "<IIBIIBBHI", len(content), len(content), 3, zlib.crc32(content), 0, 20, 0x30, len(encoded), 0o100644
-        )
-        parts.append(block(0x74, 0x8000, sizes + encoded, content))
-    path.write_bytes(b"".join([*parts, block(0x7B, 0x4000, b"")]))
-    return path
 
 
 MAKERS: dict[str, Callable[[Path, dict[str, bytes]], Path]] = {
@@ -72,7 +26,6 @@ MAKERS: dict[str, Callable[[Path, dict[str, bytes]], Path]] = {
     "a.tgz": tar_of,
     "a.tar.xz": lambda path, held: tar_of(path, held, "w:xz"),
     "a.zip": zip_of,
-    "a.rar": rar_of,
 }
 
 
@@ -81,11 +34,9 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
 
 
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("name", [*MAKERS, pytest.param("a.rar", marks=needs_bsdtar)])
 def test_every_format_is_unpacked_whole(name: str, tmp_path: Path) -> None:
-    if name.endswith(".rar") and not BSDTAR:
-        pytest.skip("no bsdtar here (Debian: apt-get install libarchive-tools)")
-    archive = MAKERS[name](tmp_path / name, HELD)
+    archive = MAKERS.get(name, rar_of)(tmp_path / name, HELD)
     unpack(archive, tmp_path / "out", "1234")
     assert contents(tmp_path / "out") == HELD
     assert unpacked_from(tmp_path / "out") == "1234"
@@ -166,9 +117,8 @@ def test_a_truncated_archive_leaves_nothing(name: str, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+@needs_bsdtar
 def test_a_truncated_rar_is_found_out(tmp_path: Path) -> None:
-    if not BSDTAR:
-        pytest.skip("no bsdtar here (Debian: apt-get install libarchive-tools)")
     archive = rar_of(tmp_path / "a.rar", {"noise": os.urandom(200_000)})
     archive.write_bytes(archive.read_bytes()[:100_000])
     with pytest.raises(DataError, match=r"bsdtar could not read it|cannot be unpacked"):
@@ -176,13 +126,39 @@ def test_a_truncated_rar_is_found_out(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.rar"]
 
 
+@needs_bsdtar
 def test_a_rar_that_leaves_its_folder_is_refused(tmp_path: Path) -> None:
-    if not BSDTAR:
-        pytest.skip("no bsdtar here (Debian: apt-get install libarchive-tools)")
     archive = rar_of(tmp_path / "a.rar", {"../out.txt": b"x"})
     with pytest.raises(DataError, match="leaves its folder"):
         unpack(archive, tmp_path / "out", "1")
     assert [path.name for path in tmp_path.iterdir()] == ["a.rar"]
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments"),
+    [("unar", 'shift 3; folder="$1"; archive="$2"'), ("unrar", 'shift 4; archive="$1"; folder="$2"')],
+)
+@pytest.mark.parametrize(
+    ("end", "error"), [("true", None), ("ln -s /etc/passwd link", "is a link"), ("exit 3", "could not")]
+)
+def test_other_programs_unpack_a_rar_and_the_rules_hold(
+    program: str, arguments: str, end: str, error: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in takes the place of the program, which few systems have; it is called as the manual says."""
+    stand_in = tmp_path / "bin" / program
+    stand_in.parent.mkdir()
+    lines = ["#!/bin/sh", "set -e", arguments, 'test -f "$archive"', 'cd "$folder"', "echo a > list.txt", end]
+    stand_in.write_text("\n".join(lines))
+    stand_in.chmod(0o755)
+    monkeypatch.setattr("xmodal_cli.datasets.downloads.rar.shutil.which", lambda name: {program: stand_in}.get(name))
+    archive = rar_of(tmp_path / "a.rar", HELD)
+    if error is None:
+        unpack(archive, tmp_path / "out", "1")
+        assert contents(tmp_path / "out") == {"list.txt": b"a\n"}
+    else:
+        with pytest.raises(DataError, match=error):
+            unpack(archive, tmp_path / "out", "1")
+    assert {path.name for path in tmp_path.iterdir()} - {"out"} == {"bin", "a.rar"}
 
 
 def test_a_rar_without_a_program_says_which_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

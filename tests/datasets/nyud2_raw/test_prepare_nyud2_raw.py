@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from xmodal_cli.cli.app import run as xmodal
 from xmodal_cli.data.check import check
 from xmodal_cli.data.images import read_raw
 from xmodal_cli.data.prepared import PreparedData
-from xmodal_cli.datasets.merge import merge
+from xmodal_cli.datasets.merge.merge import merge
 from xmodal_cli.datasets.nyud2_raw import scene_lists
 from xmodal_cli.datasets.nyud2_raw.membership import member
 from xmodal_cli.datasets.nyud2_raw.prepare import RawSettings, prepare_nyud2_raw
@@ -286,3 +287,14 @@ def test_joined_parts_of_raw_video_equal_an_undivided_run(tmp_path: Path, raw: P
     assert content_of(tmp_path / "joined") == content_of(tmp_path / "out")
     for table in ("manifest.csv", "frames.csv", "scenes.csv", "splits/train.txt"):
         assert (tmp_path / "joined" / table).read_text() == (tmp_path / "out" / table).read_text(), table
+
+
+def test_parts_of_raw_video_with_other_files_are_refused(tmp_path: Path, raw: Path, scenes: Path) -> None:
+    gray = settings(tmp_path, raw, scenes, modalities=("gray",))
+    prepare_nyud2_raw(replace(gray, out=tmp_path / "part1", shard=Shard(1, 2)))
+    shutil.copytree(raw, tmp_path / "other")
+    first = min((tmp_path / "other").rglob("kitchen_0004a/d-*"))
+    first.rename(first.with_name(first.name.replace(".pgm", "9.pgm")))  # a frame of another recording
+    prepare_nyud2_raw(replace(gray, raw=(tmp_path / "other",), out=tmp_path / "part2", shard=Shard(2, 2)))
+    with pytest.raises(SettingsError, match="of the same images, but of other splits"):
+        merge([tmp_path / "part1", tmp_path / "part2"], tmp_path / "joined")

@@ -74,3 +74,33 @@ def test_lists_that_are_not_there_or_are_none_are_named(ucf101, out):
     (ucf101 / "ucfTrainTestlist/trainlist01.txt").write_text("1 ApplyEyeMakeup\n")  # classInd.txt
     with pytest.raises(DataError, match="expected lines"):
         prepare(ucf101, out)
+
+
+def test_lists_that_share_a_group_are_refused_with_the_videos(ucf101, out):
+    (ucf101 / "ucfTrainTestlist/testlist01.txt").write_text(f"{TRAIN[1]}\n")
+    (ucf101 / "ucfTrainTestlist/trainlist01.txt").write_text(f"{TRAIN[0]} 1\n{TRAIN[2]} 1\n")
+    with pytest.raises(DataError, match=r"(?s)1 scenes are in two splits.*v_Archery_g08' is in the splits") as caught:
+        prepare(ucf101, out, test=True)
+    assert caught.value.exit_code == 3
+    assert not out.exists()
+
+
+def test_videos_may_lie_in_one_folder(ucf101, out):
+    for path in sorted((ucf101 / "UCF-101").rglob("*.avi")):
+        path.rename(ucf101 / "UCF-101" / path.name)
+    assert prepare(ucf101, out, test=True).splits == {"train": 15, "test": 5}
+
+
+def test_a_video_of_another_action_is_not_taken_for_one_that_is_missing(tmp_path, out):
+    folder = make_ucf101(tmp_path / "own", ["Archery/first.avi", "Archery/second.avi"], ["Bowling/third.avi"])
+    (folder / "UCF-101/Archery/first.avi").rename(folder / "UCF-101/Bowling/first.avi")
+    with pytest.raises(DataError, match="'Archery/first' of split train is not in"):
+        prepare(folder, out)
+
+
+def test_a_video_that_is_there_twice_is_named(ucf101, out):
+    copy = ucf101 / "UCF-101/more" / TRAIN[0]
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes((ucf101 / "UCF-101" / TRAIN[0]).read_bytes())
+    with pytest.raises(DataError, match="is there twice"):
+        prepare(ucf101, out)

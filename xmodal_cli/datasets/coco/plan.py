@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from xmodal_cli import files
 from xmodal_cli.data.annotations import CocoFile, match_coco, merge_classes, read_coco
 from xmodal_cli.data.matching import find_images
 from xmodal_cli.data.prepared import RGB, PreparedData
@@ -19,9 +20,9 @@ from xmodal_cli.data.splits import TRAIN
 from xmodal_cli.datasets import assembly
 from xmodal_cli.datasets.assembly import check_unchanged, open_existing
 from xmodal_cli.datasets.coco.objects import check_ids, keep_classes, mend_objects
-from xmodal_cli.datasets.coco.settings import CocoSettings, begun_with, check_settings, chosen_classes, recorded
+from xmodal_cli.datasets.coco.settings import CocoSettings, check_settings, chosen_classes, recorded
 from xmodal_cli.datasets.folder.splits import some
-from xmodal_cli.datasets.shards import SHARD, check_shard
+from xmodal_cli.datasets.shards import SHARD
 from xmodal_cli.errors import DataError, SettingsError
 
 MOST_LISTED = 200  # bad objects named in an error
@@ -74,20 +75,21 @@ def make_plan(settings: CocoSettings) -> CocoPlan:
     old = _existing(settings)
     cocos, classes = _read(settings)
     chosen, bad, dropped, notes = _choose(settings, cocos)
-    image_ids, files, missing = _match(settings, chosen)
+    image_ids, found, missing = _match(settings, chosen)
     _refuse(settings, bad, missing)
     if missing:
         notes.append(f"{len(missing)} images have no file and are left out: {some(missing)}.")
     if bad:
         notes.append(f"{len(bad)} objects are bad and are left out: {some(list(bad))}.")
     splits = {split: sorted(ids) for split, ids in image_ids.items() if ids}
-    shard = {} if settings.shard is None else {SHARD: {**settings.shard.record(files), "splits": list(splits)}}
+    shard = {}
     if settings.shard is not None:
-        own = set(settings.shard.own(files))
+        shard = {SHARD: {**settings.shard.record(found, _decided(settings, splits)), "splits": list(splits)}}
+        own = set(settings.shard.own(found))
         splits = {split: kept for split, ids in splits.items() if (kept := [name for name in ids if name in own])}
     sizes = {name: _size(chosen[split].images[n]) for split, ids in image_ids.items() for name, n in ids.items()}
     labels = assembly.Labels(chosen, image_ids)
-    return CocoPlan(old, labels, files, sizes, splits, shard, classes, tuple(missing), bad, dropped, tuple(notes))
+    return CocoPlan(old, labels, found, sizes, splits, shard, classes, tuple(missing), bad, dropped, tuple(notes))
 
 
 def _existing(settings: CocoSettings) -> PreparedData | None:
@@ -97,8 +99,7 @@ def _existing(settings: CocoSettings) -> PreparedData | None:
         SettingsError: something else lies there.
     """
     old = open_existing(settings.out)
-    if old is not None:
-        check_shard(settings.shard, old.provenance, ())
+    assembly.check_part(settings.out, settings.shard, old)
     known = {} if old is None else old.provenance.get("modalities", {}).get(RGB, {}).get("settings", {})
     if old is not None and known.get("source") != "coco":
         raise SettingsError(
@@ -106,8 +107,16 @@ def _existing(settings: CocoSettings) -> PreparedData | None:
         )
     check_unchanged("images", recorded(settings), known or None, settings.overwrite)
     begun = assembly.read_state(settings.out).get(RGB)
-    check_unchanged("images", begun_with(settings), begun, settings.overwrite)
+    check_unchanged("images", recorded(settings), begun, settings.overwrite)
     return old if known == recorded(settings) and not settings.overwrite else None
+
+
+def _decided(settings: CocoSettings, splits: Mapping[str, list[str]]) -> dict[str, Any]:
+    """What all parts have in common beside the settings: splits, and what the annotation files hold."""
+    return {
+        "splits": splits,
+        "annotations": {split: files.sha256(path) for split, path in settings.annotations.items()},
+    }
 
 
 def _read(settings: CocoSettings) -> tuple[dict[str, CocoFile], dict[str, str]]:
@@ -164,19 +173,19 @@ def _match(
     """COCO image id by ID for each split, files by ID, and file names that have none."""
     found = {folder: find_images(folder) for folder in dict.fromkeys(settings.images.values())}
     image_ids: dict[str, dict[str, Any]] = {}
-    files: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     missing: list[str] = []
     for split, coco in chosen.items():
         prefix = "" if "" in settings.images else f"{split}/"
         images = found[settings.images.get(split) or settings.images[""]]
         meant, strangers = match_coco(_with_paths(coco, images), images)
         missing += strangers
-        twice = [name for name in meant if prefix + name in files]
+        twice = [name for name in meant if prefix + name in paths]
         if twice:
             raise DataError(f"{len(twice)} images are in two splits: {some(twice)}.", "Put every image into one split.")
         image_ids[split] = {prefix + name: image for name, image in meant.items()}
-        files |= {prefix + name: images[name] for name in meant}
-    return image_ids, files, missing
+        paths |= {prefix + name: images[name] for name in meant}
+    return image_ids, paths, missing
 
 
 def _with_paths(coco: CocoFile, images: Mapping[str, Path]) -> CocoFile:

@@ -21,7 +21,7 @@ from xmodal_cli.data.prepared import RGB
 from xmodal_cli.data.workers import resolve_workers, run_jobs
 from xmodal_cli.datasets import assembly
 from xmodal_cli.datasets.coco.plan import CocoPlan, counted, make_plan
-from xmodal_cli.datasets.coco.settings import CocoSettings, begun_with, recorded
+from xmodal_cli.datasets.coco.settings import CocoSettings, recorded
 from xmodal_cli.datasets.frames import FrameResult, Link, add_rgb
 from xmodal_cli.errors import DataError
 
@@ -181,7 +181,7 @@ def _begin(settings: CocoSettings) -> None:
     """Record what this run makes; what is to be replaced goes first."""
     if settings.overwrite:
         shutil.rmtree(settings.out / RGB, ignore_errors=True)
-    assembly.write_state(settings.out, {**assembly.read_state(settings.out), RGB: begun_with(settings)})
+    assembly.begin(settings.out, {RGB: recorded(settings)}, settings.shard)
 
 
 def _refuse_bad(settings: CocoSettings, bad: Mapping[str, str], count: int) -> None:

@@ -163,11 +163,6 @@ def recorded(settings: CocoSettings) -> dict[str, Any]:
     }
 
 
-def begun_with(settings: CocoSettings) -> dict[str, Any]:
-    """What is recorded of work that has begun: its settings, and which part it makes."""
-    return {**recorded(settings), "shard": None if settings.shard is None else str(settings.shard)}
-
-
 def one_id_each(categories: Mapping[int, str], names: Mapping[str, str]) -> dict[int, int]:
     """The id that each kept category gets: its own; categories that share a new name share the lowest of theirs.
 

@@ -49,6 +49,7 @@ class PublishedSet:
         licence: what is known of its terms.
         files: its files.
         prepare: the command that reads it; empty where none does yet.
+        found: whether that command finds it by itself, without a path.
         about: size of the whole in bytes, where those of the files are unknown.
     """
 
@@ -58,6 +59,7 @@ class PublishedSet:
     licence: str
     files: tuple[PublishedFile, ...]
     prepare: str = field(default="")
+    found: bool = False
     about: int = 0
 
     @property

@@ -50,6 +50,11 @@ def is_unpacked(file: PublishedFile) -> bool:
     return found is not None and found == pinned(file)
 
 
+def is_here(file: PublishedFile) -> bool:
+    """Whether a file, or what it held, is here."""
+    return is_fetched(file) or is_unpacked(file)
+
+
 def catalogue_path(name: str) -> Path:
     """A published file that was fetched.
 

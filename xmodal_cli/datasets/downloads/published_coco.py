@@ -35,6 +35,7 @@ COCO2017 = PublishedSet(
         _coco("zips", "train2017.zip", 19_336_861_798, "cced6f7f71b7629ddf16f17bbcfab6b2", "118,287 images"),
     ),
     prepare="coco",
+    found=True,
 )
 
 COCO2014 = PublishedSet(
@@ -54,6 +55,7 @@ COCO2014 = PublishedSet(
         _coco("zips", "train2014.zip", 13_510_573_713, "0da8c0bd3d6becc4dcb32757491aca88", "82,783 images"),
     ),
     prepare="coco",
+    found=True,
 )
 
 CAFFE_MODELS = PublishedSet(

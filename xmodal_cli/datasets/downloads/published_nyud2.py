@@ -53,6 +53,7 @@ NYUD2 = PublishedSet(
         ),
     ),
     prepare="nyud2",
+    found=True,
 )
 
 NYUD2_AUTHORS = PublishedSet(

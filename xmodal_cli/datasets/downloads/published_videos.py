@@ -44,6 +44,7 @@ JHMDB = PublishedSet(
         ),
     ),
     prepare="jhmdb",
+    found=True,
 )
 
 JHMDB_MORE = PublishedSet(
@@ -91,6 +92,7 @@ UCF101 = PublishedSet(
         _UCF_SPLITS,
     ),
     prepare="ucf101",
+    found=True,
 )
 
 UCF101_ZIP = PublishedSet(
@@ -110,4 +112,5 @@ UCF101_ZIP = PublishedSet(
         _UCF_SPLITS,
     ),
     prepare="ucf101",
+    found=True,
 )

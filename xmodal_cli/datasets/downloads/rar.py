@@ -11,12 +11,17 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
 from xmodal_cli.errors import DataError, SettingsError
 
+# What follows the name of a program that unpacks an archive into a folder.
+UNPACKERS: dict[str, Callable[[str, str], list[str]]] = {
+    "unar": lambda archive, folder: ["-quiet", "-no-directory", "-output-directory", folder, archive],
+    "unrar": lambda archive, folder: ["x", "-inul", "-p-", "-y", archive, f"{folder}/"],
+}
 LAST_WORDS = 300  # characters of what a program said before it failed
 
 
@@ -32,14 +37,10 @@ def as_tar(archive: Path) -> Iterator[IO[bytes]]:
         with _piped([program, "-cf", "-", f"@{archive.resolve()}"], archive) as stream:
             yield stream
         return
-    commands = {
-        "unar": ["-quiet", "-no-directory", "-output-directory"],
-        "unrar": ["x", "-inul", "-p-", "-y", "-op"],
-    }
-    for name, options in commands.items():
+    for name, words_of in UNPACKERS.items():
         if program := shutil.which(name):
             with tempfile.TemporaryDirectory(prefix=".unrar-", dir=archive.parent) as folder:
-                _run(_words(program, options, archive, folder), archive)
+                _run([program, *words_of(str(archive), folder)], archive)
                 with _tarred(Path(folder)) as stream:
                     yield stream
             return
@@ -48,12 +49,6 @@ def as_tar(archive: Path) -> Iterator[IO[bytes]]:
         "Debian and Ubuntu: apt-get install libarchive-tools. macOS has bsdtar. conda: conda install libarchive. "
         "The same videos as a zip: xmodal download ucf101-zip.",
     )
-
-
-def _words(program: str, options: list[str], archive: Path, folder: str) -> list[str]:
-    if program.endswith("unar"):
-        return [program, *options, folder, str(archive)]
-    return [program, *options[:-1], options[-1] + folder, str(archive)]
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xmodal_cli import files
 from xmodal_cli.data import images
 from xmodal_cli.data.matching import find_images, match_pairs
 from xmodal_cli.data.prepared import RGB, PreparedData
@@ -23,7 +24,7 @@ from xmodal_cli.datasets.folder import settings as checks
 from xmodal_cli.datasets.folder.settings import FolderSettings
 from xmodal_cli.datasets.folder.splits import SplitChoice, choose_splits, some
 from xmodal_cli.datasets.frames import Pair, Recipe, one_channel, read_target
-from xmodal_cli.datasets.shards import SHARD, check_shard
+from xmodal_cli.datasets.shards import SHARD, hash_of_plan
 from xmodal_cli.errors import DataError
 from xmodal_cli.modalities import MODALITIES
 
@@ -83,8 +84,8 @@ def make_plan(settings: FolderSettings) -> Plan:
     """
     old = assembly.open_existing(settings.out)
     checks.check_settings(settings, old)
-    if old is not None:
-        check_shard(settings.shard, old.provenance, set(settings.modalities) - old.modalities.keys())
+    added = () if old is None else set(settings.modalities) - old.modalities.keys()
+    assembly.check_part(settings.out, settings.shard, old, added)
     sources = find_sources(settings, old)
     choice = choose_splits(settings, sources.ids, sources.rgb, old)
     pairs = [_pair(sources, identifier, settings.modalities) for identifier in choice.ids]
@@ -100,9 +101,23 @@ def make_plan(settings: FolderSettings) -> Plan:
 
 def _shard(settings: FolderSettings, choice: SplitChoice, old: PreparedData | None) -> dict[str, Any]:
     """What the provenance says of a part; empty for a whole data set."""
-    if old is not None:
-        return {key: old.provenance[key] for key in (SHARD,) if key in old.provenance}
-    return {} if settings.shard is None else {SHARD: settings.shard.record(choice.ids)}
+    if settings.shard is None:
+        return {}
+    plan = _decided(settings)
+    if old is None:
+        return {SHARD: settings.shard.record(choice.ids, plan)}
+    anew = {"plan_sha256": hash_of_plan(plan)} if any(plan.values()) else {}
+    return {SHARD: {**old.provenance[SHARD], **anew}}
+
+
+def _decided(settings: FolderSettings) -> dict[str, Any]:
+    """What decides splits, scenes and annotations: the same for all parts of a data set."""
+    return {
+        "val_fraction": settings.val_fraction,
+        "scenes": None if settings.scenes is None else files.sha256(settings.scenes),
+        "annotations": {split: files.sha256(path) for split, path in settings.annotations.items()},
+        "split_files": {split: files.sha256(path) for split, path in settings.split_files.items()},
+    }
 
 
 def find_sources(settings: FolderSettings, old: PreparedData | None) -> Sources:

@@ -23,14 +23,13 @@ from xmodal_cli.data.prepared import RGB
 from xmodal_cli.data.workers import resolve_workers, run_jobs
 from xmodal_cli.datasets.assembly import (
     Contents,
+    begin,
     exclusive,
     modality_info,
     open_existing,
-    read_state,
     rgb_info,
     work_lines,
     write_dataset,
-    write_state,
 )
 from xmodal_cli.datasets.folder.plan import Plan, make_plan
 from xmodal_cli.datasets.folder.settings import FolderSettings, absolute
@@ -168,7 +167,7 @@ def prepare_folder(settings: FolderSettings, progress: Progress | None = None) -
     with exclusive(settings.out):
         if open_existing(settings.out) != plan.old:
             raise SettingsError(f"Another process has changed '{settings.out}'.", "Run the same command again.")
-        _begin(plan)
+        _begin(plan, settings)
         tally = _work(plan, workers, progress)
         _refuse_bad(tally, plan, settings)
         choice = plan.choice.only(set(plan.choice.ids) - tally.bad.keys())
@@ -187,14 +186,14 @@ def _work(plan: Plan, workers: int, progress: Progress | None) -> Tally:
     return tally
 
 
-def _begin(plan: Plan) -> None:
+def _begin(plan: Plan, settings: FolderSettings) -> None:
     """Record what this run is making, so that it can be gone on with; what is to be replaced goes first."""
     root = plan.recipe.root
     if plan.recipe.overwrite:
         for name in plan.recipe.modalities:
             if (root / name).is_dir():
                 shutil.rmtree(root / name)
-    write_state(root, {**read_state(root), **{name: dict(entry) for name, entry in plan.recorded.items()}})
+    begin(root, plan.recorded, settings.shard)
 
 
 def _is_finished(plan: Plan) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from xmodal_cli.datasets.assembly import RAW_DEPTH
 from xmodal_cli.datasets.frames import Link
+from xmodal_cli.datasets.shards import Shard
 from xmodal_cli.errors import SettingsError, closest
 from xmodal_cli.modalities import MODALITIES
 
@@ -31,6 +32,7 @@ class Nyud2Settings:
         workers: processes; None decides.
         dry_run: look at everything, estimate time and size, write nothing.
         name: of the data set; None takes the folder's.
+        shard: the part of the images that is made here; None for all.
     """
 
     out: Path
@@ -45,6 +47,7 @@ class Nyud2Settings:
     workers: int | None = None
     dry_run: bool = False
     name: str | None = None
+    shard: Shard | None = None
 
 
 def check_settings(settings: Nyud2Settings) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from xmodal_cli import files
 from xmodal_cli.data import images
 from xmodal_cli.datasets.frames import Link, link_file
 from xmodal_cli.datasets.nyud2.camera import CROP_SIZE_HW
@@ -43,6 +44,7 @@ def add_superpixels(root: Path, found: dict[str, Path], how: Link) -> int:
         DataError: a file is damaged, of another size, or holds no superpixels; nothing is linked then.
     """
     contents = {identifier: _checked(path) for identifier, path in found.items()}
+    files.remove_parts(root / FOLDER)
     linked = 0
     for identifier, size in contents.items():
         destination = root / FOLDER / f"{identifier}.png"

@@ -73,10 +73,11 @@ def make_plan(settings: RawSettings) -> RawPlan:
             "Check --raw, --split and the list of scenes.",
         )
     jobs = _sample(settings, used, pairs)
-    part = {} if settings.shard is None else {SHARD: settings.shard.record(job.first for job in jobs)}
-    own = None if settings.shard is None else set(settings.shard.own(job.first for job in jobs))
+    ids = [job.first for job in jobs]
+    part = {} if settings.shard is None else {SHARD: settings.shard.record(ids, _decided(jobs, used))}
+    own = set(ids if settings.shard is None else settings.shard.own(ids))
     return RawPlan(
-        jobs=tuple(job for job in jobs if own is None or job.first in own),
+        jobs=tuple(job for job in jobs if job.first in own),
         members=used,
         other_splits=tuple(name for name in chosen if known[name].split not in (None, *allowed)),
         unknown={name: known[name].reason for name in chosen if known[name].split is None},
@@ -84,6 +85,14 @@ def make_plan(settings: RawSettings) -> RawPlan:
         bad_names=tuple(f"{name}/{file}" for name in used for file in scenes[name].bad_names),
         shard=part,
     )
+
+
+def _decided(jobs: Sequence[Job], used: Mapping[str, Member]) -> dict[str, Any]:
+    """What all parts have in common beside the settings: raw files, and scene and split of their folders."""
+    return {
+        "frames": [(pair.colour.name, pair.depth.name) for job in jobs for pair in job.candidates],
+        "folders": {name: (member.scene, member.split) for name, member in used.items()},
+    }
 
 
 def _splits(settings: RawSettings) -> tuple[dict[str, str], bool]:

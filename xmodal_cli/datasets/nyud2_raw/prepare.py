@@ -28,7 +28,6 @@ from xmodal_cli.datasets.nyud2_raw.frames import PARTS, RawResult, encode_pair, 
 from xmodal_cli.datasets.nyud2_raw.plan import RawPlan, make_plan
 from xmodal_cli.datasets.nyud2_raw.report import RawReport
 from xmodal_cli.datasets.nyud2_raw.settings import KNOWN, RawRecipe, RawSettings, check_settings, recorded
-from xmodal_cli.datasets.shards import check_shard
 from xmodal_cli.errors import DataError, SettingsError
 
 __all__ = ["RawSettings", "prepare_nyud2_raw"]
@@ -85,8 +84,8 @@ def prepare_nyud2_raw(settings: RawSettings, progress: Progress | None = None) -
     check_settings(settings)
     old = _existing(settings)
     recipe = _recipe(settings, old)
-    if old is not None:
-        check_shard(settings.shard, old.provenance, set(recipe.modalities) - old.modalities.keys())
+    added = () if old is None else set(recipe.modalities) - old.modalities.keys()
+    assembly.check_part(settings.out, settings.shard, old, added)
     plan = make_plan(settings)
     workers = resolve_workers(settings.workers, len(plan.jobs))
     if settings.dry_run:
@@ -102,7 +101,7 @@ def prepare_nyud2_raw(settings: RawSettings, progress: Progress | None = None) -
         _refuse_nothing(made)
         assembly.write_dataset(_contents(settings, recipe, plan, made))
         _write_frames(settings, made)
-        _remove_strays(settings, made)
+        files.remove_parts(*(settings.out / PARTS).iterdir())  # of processes that were killed
     return _report(settings, recipe, plan, made, workers, time.perf_counter() - start)
 
 
@@ -134,11 +133,10 @@ def _recipe(settings: RawSettings, old: PreparedData | None) -> RawRecipe:
 def _begin(settings: RawSettings, recipe: RawRecipe) -> None:
     """Record what this run makes; what is to be replaced goes first."""
     root, now = settings.out, recorded(settings)
-    state = assembly.read_state(root)
     if settings.overwrite:
         for name in (PARTS, RGB, *KNOWN):
             shutil.rmtree(root / name, ignore_errors=True)
-    assembly.write_state(root, {**state, **dict.fromkeys((RGB, *recipe.modalities), now)})
+    assembly.begin(root, dict.fromkeys((RGB, *recipe.modalities), now), settings.shard)
 
 
 def _refuse_nothing(made: Made) -> None:
@@ -188,12 +186,6 @@ def _write_frames(settings: RawSettings, made: Made) -> None:
     writer.writerow(FRAME_COLUMNS)
     writer.writerows([result.id, *result.raw_files, f"{1000 * result.gap_s:.3f}"] for result in made.sound)
     files.write_text(settings.out / FRAMES, text.getvalue())
-
-
-def _remove_strays(settings: RawSettings, made: Made) -> None:
-    """Remove half-written files that a killed run left, now that everything is there."""
-    folders = {str(row.file).rpartition("/")[0] for row in made.rows}
-    files.remove_parts(*(settings.out / folder for folder in folders))
 
 
 def _report(

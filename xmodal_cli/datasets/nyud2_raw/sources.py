@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
-from xmodal_cli.errors import DataError, SettingsError
+from xmodal_cli.datasets.downloads.catalogue import SETS
+from xmodal_cli.datasets.downloads.fetched import folder_of, is_here, is_unpacked, place_of
+from xmodal_cli.errors import DataError, DownloadError, SettingsError
 
 FRAME = re.compile(r"([rd])-(\d+(?:\.\d+)?)-(\d+)\.(ppm|pgm)")
 LOOKS_LIKE_FRAME = re.compile(r"[rd]-.*\.(ppm|pgm)")
@@ -74,6 +76,22 @@ class SceneFolder:
     colour: tuple[RawFile, ...]
     depth: tuple[RawFile, ...]
     bad_names: tuple[str, ...]
+
+
+def downloaded() -> tuple[Path, ...]:
+    """The parts that `xmodal download` fetched: folders of what was unpacked, archives of what was not.
+
+    Raises:
+        DownloadError: there is none.
+    """
+    parts = SETS["nyud2-raw"].files
+    here = tuple(folder_of(part) if is_unpacked(part) else place_of(part) for part in parts if is_here(part))
+    if not here:
+        raise DownloadError(
+            f"No raw video is in {place_of(parts[0]).parent}.",
+            "xmodal download basements.zip 'kitchens_*.zip'; or name a folder or an archive of yours with --raw.",
+        )
+    return here
 
 
 def find_scenes(sources: Sequence[Path]) -> list[SceneFolder]:

@@ -47,7 +47,7 @@ from xmodal_cli.datasets.rooms.settings import (
     own_splits,
     scenes_by_id,
 )
-from xmodal_cli.datasets.shards import SHARD, check_shard
+from xmodal_cli.datasets.shards import SHARD, is_part
 from xmodal_cli.errors import SettingsError
 from xmodal_cli.modalities import MODALITIES
 
@@ -189,8 +189,8 @@ def _existing(settings: RoomsSettings) -> PreparedData | None:
         SettingsError: the folder holds something else, or rooms of other settings.
     """
     old = open_existing(settings.out)
-    if old is not None and not settings.overwrite:
-        check_shard(settings.shard, old.provenance, ())
+    if not settings.overwrite:
+        assembly.check_part(settings.out, settings.shard, old)
     known = {} if old is None else old.provenance.get("modalities", {}).get(RGB, {}).get("settings", {})
     if old is not None and known.get("source") != "rooms":
         raise SettingsError(
@@ -198,7 +198,7 @@ def _existing(settings: RoomsSettings) -> PreparedData | None:
         )
     begun = assembly.read_state(settings.out).get(RGB, known)
     check_unchanged("images", _recorded(settings), begun or None, settings.overwrite)
-    same = old is not None and old.provenance.get(SHARD) == _shard(settings).get(SHARD)
+    same = old is not None and is_part(settings.shard, old.provenance.get(SHARD))
     return old if same and known == _recorded(settings) else None
 
 
@@ -222,12 +222,11 @@ def _is_whole(old: PreparedData, recipe: RoomRecipe, splits: Mapping[str, Sequen
 def _begin(settings: RoomsSettings, recipe: RoomRecipe) -> None:
     """Record what this run makes; what is to be replaced goes first."""
     root, recorded = settings.out, _recorded(settings)
-    state = assembly.read_state(root)
-    before = state.get(RGB)
+    before = assembly.read_state(root).get(RGB)
     if settings.overwrite and (before not in (None, recorded) or (root / "dataset.json").exists()):
         for name in (PARTS, RGB, *KNOWN):
             shutil.rmtree(root / name, ignore_errors=True)
-    assembly.write_state(root, {**state, **dict.fromkeys((RGB, *recipe.modalities), recorded)})
+    assembly.begin(root, dict.fromkeys((RGB, *recipe.modalities), recorded), settings.shard)
 
 
 def _contents(
@@ -311,8 +310,9 @@ def _shard(settings: RoomsSettings) -> dict[str, Any]:
     """What the provenance says of a part; empty for all rooms."""
     if settings.shard is None:
         return {}
-    whole = settings.shard.record(scenes_by_id(settings))
-    return {SHARD: {**whole, "splits": list(choose_splits(settings)), "counted": True}}
+    splits = choose_splits(settings)
+    whole = settings.shard.record(scenes_by_id(settings), splits)
+    return {SHARD: {**whole, "splits": list(splits), "counted": ["annotations"]}}
 
 
 def _write_poses(root: Path, results: Sequence[RoomResult]) -> None:

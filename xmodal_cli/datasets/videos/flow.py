@@ -38,6 +38,7 @@ from xmodal_cli.modalities.flow_estimators import ESTIMATORS, check_frames
 RAFT = "raft"
 METHODS = (*ESTIMATORS, RAFT)
 FLOW_MODALITIES = tuple(name for name, entry in MODALITIES.items() if entry.source == "flow")
+OF = "of"  # hash of the images that flow was made of; flow of other frames is made anew
 FAR_PX = 7.9  # beyond it the paper's 8-bit encoding saturates
 MOST_LISTED = 200  # bad videos named in an error
 
@@ -229,16 +230,19 @@ def add_flow(data: PreparedData, settings: FlowSettings, progress: Progress | No
 def _begin(data: PreparedData, settings: FlowSettings) -> None:
     """Record what this run makes; what was made with other settings goes first, if it may."""
     state = assembly.read_state(data.root)
-    about = {**settings.recorded(), "of": data.data_hash([RGB])}
+    about = {**settings.recorded(), OF: data.data_hash([RGB])}
     for name in settings.modalities:
-        finished = data.provenance["modalities"].get(name, {}).get("settings")
-        begun = state.get(name, finished)
-        assembly.check_unchanged(
-            name, about, None if begun is None else {**begun, "of": about["of"]}, settings.overwrite
-        )
+        begun = state.get(name, _finished(data, name))
+        assembly.check_unchanged(name, about, None if begun is None else {**begun, OF: about[OF]}, settings.overwrite)
         if begun != about:
             shutil.rmtree(data.root / name, ignore_errors=True)
     assembly.write_state(data.root, {**state, **dict.fromkeys(settings.modalities, about)})
+
+
+def _finished(data: PreparedData, name: str) -> dict[str, Any] | None:
+    """How flow that is there was made, and of which images; None where there is none."""
+    entry = data.provenance["modalities"].get(name)
+    return None if entry is None else {OF: entry.get(OF), **entry["settings"]}
 
 
 def _jobs(data: PreparedData, settings: FlowSettings) -> list[FlowJob]:
@@ -360,8 +364,12 @@ def _refuse_bad(results: Sequence[FlowResult]) -> None:
 
 def _finish(data: PreparedData, settings: FlowSettings, rows: Sequence[ManifestRow]) -> None:
     """Write the data set's files with the new modalities; what it held stays."""
-    about = {**settings.recorded(), "of": data.data_hash([RGB])}
-    made = {"settings": about, "made_with": f"xmodal {__version__}", "images": len(data.all_ids)}
+    made = {
+        "settings": settings.recorded(),
+        OF: data.data_hash([RGB]),
+        "made_with": f"xmodal {__version__}",
+        "images": len(data.all_ids),
+    }
     others = {name: info for name, info in data.modalities.items() if name not in settings.modalities}
     before = data.provenance
     scenes = data.scenes if (data.root / SCENE_FILE).exists() else {}

@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+from xmodal_cli.datasets.downloads.catalogue import FILES
+from xmodal_cli.datasets.downloads.fetched import catalogue_path, is_unpacked, unpacked_path
 from xmodal_cli.datasets.folder.settings import absolute
 from xmodal_cli.datasets.videos.frames import Clip
 from xmodal_cli.datasets.videos.jhmdb_files import (
+    BOX_FILES,
     BoxesByFrame,
     ClipName,
     find_boxes,
@@ -50,6 +54,7 @@ ACTIONS = (
     "walk",
     "wave",
 )
+CLIP_ARCHIVES = ("Rename_Images.tar.gz", "JHMDB_video.zip")  # the same clips as images and as videos
 EXAMPLES = 3  # names shown in a note
 
 
@@ -68,6 +73,24 @@ class JhmdbSettings:
     boxes: Path | None = None
     lists: Path | None = None
     split: int = 1
+
+
+class JhmdbFiles(NamedTuple):
+    """What JHMDB is made of: clips, boxes, lists."""
+
+    videos: Path
+    boxes: Path
+    lists: Path
+
+
+def downloaded() -> JhmdbFiles:
+    """What `xmodal download jhmdb` fetched.
+
+    Raises:
+        DownloadError: it was not, or not all of it.
+    """
+    clips = next((name for name in CLIP_ARCHIVES if is_unpacked(FILES[name])), CLIP_ARCHIVES[0])
+    return JhmdbFiles(unpacked_path(clips), catalogue_path(BOX_FILES[0]), unpacked_path("splits.zip"))
 
 
 def prepare_jhmdb(settings: JhmdbSettings, progress: Progress | None = None) -> VideosReport:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xmodal_cli.datasets.videos.names import safe_id
+from xmodal_cli.datasets.videos.names import near, opened, safe_id
 from xmodal_cli.errors import DataError
 
 BOX_COLUMNS = ("action", "clip", "frame", "x", "y", "width", "height")
@@ -39,7 +39,7 @@ def find_boxes(folder: Path) -> Path:
     Raises:
         DataError: there is none.
     """
-    for path in _near(folder):
+    for path in near(folder):
         for name in BOX_FILES:
             if (path / name).is_file():
                 return path / name
@@ -54,7 +54,7 @@ def find_lists(folder: Path, split: int) -> Path:
     Raises:
         DataError: there is none.
     """
-    for path in _near(folder):
+    for path in near(folder):
         if next(path.glob(f"*_test_split{split}.txt"), None) is not None:
             return path
         listed = sorted(path.glob(f"split{split}*.csv"))
@@ -112,13 +112,6 @@ def read_lists(path: Path, split: int) -> dict[ClipName, str]:
     if not found:
         raise DataError(f"'{path}' lists no clip.", f"A line of ACTION_test_split{split}.txt is 'CLIP.avi 1'.")
     return found
-
-
-def _near(folder: Path) -> Iterator[Path]:
-    """A folder, those in it, the one it lies in, and those beside it."""
-    for place in (folder, folder.resolve().parent):
-        yield place
-        yield from sorted(path for path in place.iterdir() if path.is_dir())
 
 
 def _mat_boxes(path: Path) -> Iterator[tuple[ClipName, int, tuple[float, ...]]]:
@@ -180,7 +173,7 @@ def _csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, An
 
 def _text_lists(path: Path, split: int) -> Iterator[tuple[ClipName, str | None]]:
     ending = f"_test_split{split}.txt"
-    lists = sorted(path.glob(f"*{ending}")) if path.is_dir() else []
+    lists = [file for place in opened(path) for file in sorted(place.glob(f"*{ending}"))] if path.is_dir() else []
     if not lists:
         raise DataError(f"There is no ACTION{ending} in '{path}'.", "Name the folder of lists: --lists DIR")
     for file in lists:

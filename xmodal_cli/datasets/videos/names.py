@@ -7,7 +7,9 @@ same.
 
 from __future__ import annotations
 
+import os
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 
 from xmodal_cli.datasets.videos.clips import FRAME_SUFFIXES, SUFFIXES
@@ -29,7 +31,7 @@ def find_videos(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
-        if path.suffix.lower() not in SUFFIXES or any(part.startswith(".") for part in inside.parts):
+        if path.suffix.lower() not in SUFFIXES or _is_hidden(inside):
             continue
         if not path.is_file():
             continue
@@ -44,6 +46,21 @@ def find_videos(folder: Path) -> dict[str, Path]:
     if not found:
         raise DataError(f"There is no video in '{folder}'.", f"Videos end in {', '.join(SUFFIXES)}.")
     return dict(sorted(found.items()))
+
+
+def near(folder: Path) -> Iterator[Path]:
+    """Where files that belong to some videos are looked for: in their folder, beside it, and in folders there."""
+    for place in (folder, folder.resolve().parent):
+        yield place
+        for path in sorted(place.iterdir()):
+            if path.is_dir() and os.access(path, os.R_OK | os.X_OK):
+                yield from opened(path)
+
+
+def opened(folder: Path) -> list[Path]:
+    """A folder, and the one in it if that is all it holds, as with an archive that was unpacked into a folder."""
+    visible = [path for path in folder.iterdir() if not path.name.startswith((".", "__"))]
+    return [folder, *visible] if len(visible) == 1 and visible[0].is_dir() else [folder]
 
 
 def _is_text(path: Path) -> bool:
@@ -61,8 +78,13 @@ def find_frame_folders(folder: Path) -> dict[str, Path]:
         path.parent for path in folder.rglob("*") if path.suffix.lower() in FRAME_SUFFIXES and path.stem.isdecimal()
     }
     inside = {path: path.relative_to(folder) for path in found if path != folder}
-    visible = {path: part for path, part in inside.items() if not part.as_posix().startswith(".") and _is_text(part)}
-    return dict(sorted((safe_id(part.as_posix()), path) for path, part in visible.items()))
+    shown = {path: part for path, part in inside.items() if not _is_hidden(part) and _is_text(part)}
+    return dict(sorted((safe_id(part.as_posix()), path) for path, part in shown.items()))
+
+
+def _is_hidden(path: Path) -> bool:
+    """Whether it lies in a hidden folder or is hidden itself; some archives hold such copies of everything."""
+    return any(part.startswith(".") for part in path.parts)
 
 
 def safe_id(name: str) -> str:

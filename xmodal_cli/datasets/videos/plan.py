@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from xmodal_cli.datasets.folder.settings import absolute
-from xmodal_cli.datasets.videos.frames import Clip, VideoRecipe
+from xmodal_cli.datasets.shards import SHARD, Shard
+from xmodal_cli.datasets.videos.frames import Clip, VideoRecipe, asked_of
 from xmodal_cli.errors import SettingsError
 
 FRAMES_PER_VIDEO = 5  # of the paper's UCF101 pairs (section 4.2)
@@ -27,6 +30,7 @@ class WorkSettings:
         overwrite: make the data set anew if it is there with other settings.
         workers: processes; None decides.
         dry_run: look at everything, estimate time and size, write nothing.
+        shard: the part of the videos that is prepared here; None for all.
     """
 
     videos: Path
@@ -37,6 +41,7 @@ class WorkSettings:
     overwrite: bool = False
     workers: int | None = None
     dry_run: bool = False
+    shard: Shard | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class VideoPlan:
 
     Args:
         work: the options.
-        clips: the videos.
+        clips: the videos of the whole data set, in order of their IDs.
         recorded: settings that decide what the images are, as they are recorded and compared.
         splits_by: what decided the splits.
         classes: of the boxes; empty where there are none.
@@ -65,6 +70,32 @@ class VideoPlan:
     def recipe(self) -> VideoRecipe:
         """What every video is made into."""
         return VideoRecipe(self.work.out, self.work.videos, self.work.per_video)
+
+    @cached_property
+    def own(self) -> tuple[Clip, ...]:
+        """The videos that are prepared here: all, or those of a part.
+
+        Raises:
+            SettingsError: there are fewer videos than parts.
+        """
+        if self.work.shard is None:
+            return self.clips
+        videos = set(self.work.shard.own(clip.video for clip in self.clips))
+        return tuple(clip for clip in self.clips if clip.video in videos)
+
+    @cached_property
+    def asked(self) -> str:
+        """A hash of everything that decides what the whole data set holds, apart from the videos."""
+        parts = [asked_of(self.recipe, clip) for clip in self.clips] + sorted(self.missing)
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    @property
+    def part(self) -> dict[str, Any]:
+        """What the provenance says of a part; empty for the whole data set."""
+        if self.work.shard is None:
+            return {}
+        whole = self.work.shard.record((clip.video for clip in self.clips), self.asked)
+        return {SHARD: {**whole, "counted": ["images", "annotations"]}}
 
 
 def recorded_settings(kind: str, work: WorkSettings, **others: Any) -> dict[str, Any]:

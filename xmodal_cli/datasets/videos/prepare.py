@@ -6,7 +6,6 @@ video each image is and which one follows it, so that optical flow can be added 
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -19,17 +18,17 @@ import numpy as np
 from xmodal_cli import __version__
 from xmodal_cli.data.annotations import CocoFile
 from xmodal_cli.data.prepared import DESCRIPTION, RGB, PreparedData
-from xmodal_cli.data.splits import TRAIN
+from xmodal_cli.data.splits import TRAIN, check_scenes
 from xmodal_cli.data.videos import FRAME_FILE, VIDEO_FILE, video_state, write_frames, write_videos
 from xmodal_cli.data.workers import resolve_workers, run_jobs
 from xmodal_cli.datasets import assembly
 from xmodal_cli.datasets.assembly import check_unchanged, open_existing
+from xmodal_cli.datasets.shards import SHARD, is_part
 from xmodal_cli.datasets.videos.clips import FRAME_SUFFIXES
 from xmodal_cli.datasets.videos.frames import (
     PARTS,
     Clip,
     ClipResult,
-    asked_of,
     choose,
     prepare_clip,
     taken_of,
@@ -57,13 +56,15 @@ def prepare_videos(plan: VideoPlan, progress: Progress | None = None) -> VideosR
 
     Raises:
         SettingsError: options that make no sense, or a folder that holds something else.
-        DataError: videos that cannot be decoded or are missing (all named) without `skip_bad`, or no frame at all.
+        DataError: videos that cannot be decoded or are missing (all named) without `skip_bad`, no frame at all, or a
+            scene in two splits.
         OSError: the disk is full, or the folder cannot be written.
     """
     start = time.perf_counter()
     check_work(plan.work)
+    _check_scenes(plan)
     old = _existing(plan)
-    workers = resolve_workers(plan.work.workers, len(plan.clips))
+    workers = resolve_workers(plan.work.workers, len(plan.own))
     if plan.work.dry_run:
         return _estimate(plan, workers)
     if old is not None and _is_whole(plan, old):
@@ -74,6 +75,22 @@ def prepare_videos(plan: VideoPlan, progress: Progress | None = None) -> VideosR
         _refuse_bad(plan, results)
         _finish(plan, results, old)
     return _report(plan, results, PreparedData.open(plan.work.out), workers, start)
+
+
+def _check_scenes(plan: VideoPlan) -> None:
+    """Make sure that no scene is in two splits.
+
+    Raises:
+        DataError: one is.
+    """
+    splits: dict[str, list[str]] = {}
+    for clip in plan.clips:
+        splits.setdefault(clip.split, []).append(clip.video)
+    if shared := check_scenes(splits, {clip.video: clip.scene for clip in plan.clips}):
+        raise DataError(
+            "\n".join([f"{len(shared)} scenes are in two splits:", *shared[:MOST_LISTED]]),
+            "Put all videos of a scene into one list: their frames are almost the same pictures.",
+        )
 
 
 def _existing(plan: VideoPlan) -> PreparedData | None:
@@ -92,10 +109,12 @@ def _existing(plan: VideoPlan) -> PreparedData | None:
         )
     begun = assembly.read_state(work.out).get(RGB, known)
     check_unchanged("frames", plan.recorded, begun or None, work.overwrite)
-    if old is None or known != plan.recorded:
+    if not work.overwrite:
+        assembly.check_part(work.out, work.shard, old)
+    if old is None or known != plan.recorded or not is_part(work.shard, old.provenance.get(SHARD)):
         return None
     others = [name for name in old.modalities if name != RGB]
-    if others and not work.overwrite and old.provenance["modalities"][RGB].get("asked") != _asked(plan):
+    if others and not work.overwrite and old.provenance["modalities"][RGB].get("asked") != plan.asked:
         raise SettingsError(
             f"The videos or lists behind '{work.out}' have changed, and it has {', '.join(others)} of the old frames.",
             "Pass --overwrite to make the data set anew, or prepare into another folder with --out.",
@@ -103,20 +122,14 @@ def _existing(plan: VideoPlan) -> PreparedData | None:
     return old
 
 
-def _asked(plan: VideoPlan) -> str:
-    """A hash of everything that decides what the data set holds, apart from the videos."""
-    parts = [asked_of(plan.recipe, clip) for clip in plan.clips] + sorted(plan.missing)
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
 def _is_whole(plan: VideoPlan, old: PreparedData) -> bool:
     """Whether everything wanted is there, and the videos are those it was made of; then none need be opened."""
-    if old.provenance["modalities"][RGB].get("asked") != _asked(plan):
+    if old.provenance["modalities"][RGB].get("asked") != plan.asked:
         return False
     if not all((old.root / name).is_file() for name in (VIDEO_FILE, FRAME_FILE)):
         return False
     sizes = old.provenance["modalities"][RGB].get("video_bytes")
-    if sizes != sum(_size(plan, clip) for clip in plan.clips):
+    if sizes != sum(_size(plan, clip) for clip in plan.own):
         return False
     paths = ((old.root / row.file, row.bytes) for row in old.rows.values())
     return all(path.is_file() and path.stat().st_size == size for path, size in paths)
@@ -130,23 +143,23 @@ def _size(plan: VideoPlan, clip: Clip) -> int:
 def _begin(plan: VideoPlan) -> None:
     """Record what this run makes; what is to be replaced goes first."""
     root = plan.work.out
-    state = assembly.read_state(root)
-    if plan.work.overwrite and (state.get(RGB) not in (None, dict(plan.recorded)) or (root / DESCRIPTION).exists()):
+    begun = assembly.read_state(root).get(RGB)
+    if plan.work.overwrite and (begun not in (None, dict(plan.recorded)) or (root / DESCRIPTION).exists()):
         folders = PreparedData.open(root).modalities if (root / DESCRIPTION).exists() else [RGB]
         (root / DESCRIPTION).unlink(missing_ok=True)
         for name in (PARTS, *folders):
             shutil.rmtree(root / name, ignore_errors=True)
-    assembly.write_state(root, {**state, RGB: dict(plan.recorded)})
+    assembly.begin(root, {RGB: plan.recorded}, plan.work.shard)
 
 
 def _work(plan: VideoPlan, workers: int, progress: Progress | None) -> list[ClipResult]:
     """Take the frames of every video that is not finished; results in the order of the videos."""
     results = {}
-    for done, result in enumerate(run_jobs(partial(prepare_clip, plan.recipe), plan.clips, workers), 1):
+    for done, result in enumerate(run_jobs(partial(prepare_clip, plan.recipe), plan.own, workers), 1):
         results[result.video] = result
         if progress is not None:
-            progress(done, len(plan.clips))
-    return [results[clip.video] for clip in plan.clips]
+            progress(done, len(plan.own))
+    return [results[clip.video] for clip in plan.own]
 
 
 def _refuse_bad(plan: VideoPlan, results: Sequence[ClipResult]) -> None:
@@ -157,7 +170,7 @@ def _refuse_bad(plan: VideoPlan, results: Sequence[ClipResult]) -> None:
         if len(bad) > MOST_LISTED:
             lines.append(f"... and {len(bad) - MOST_LISTED} more.")
         count = "1 video is" if len(bad) == 1 else f"{len(bad)} videos are"
-        total = len(plan.clips) + len(plan.missing)
+        total = len(plan.own) + len(plan.missing)
         raise DataError(
             f"{count} bad or missing, of {total}:\n" + "\n".join(lines),
             "Mend or remove them, or pass --skip-bad to leave them out.",
@@ -165,7 +178,8 @@ def _refuse_bad(plan: VideoPlan, results: Sequence[ClipResult]) -> None:
     if not any(result.rows for result in results):
         raise DataError(
             f"The videos in '{plan.work.videos}' give no frame: one counts if it is wanted and another follows.",
-            "Look at the videos and, for JHMDB, at the boxes: frames are counted from 1.",
+            "Look at the videos and, for JHMDB, at the boxes: frames are counted from 1."
+            + ("" if plan.work.shard is None else " With fewer shards each has more videos."),
         )
 
 
@@ -253,8 +267,8 @@ def _provenance(plan: VideoPlan, results: Sequence[ClipResult], old: PreparedDat
     about = {
         "settings": dict(plan.recorded),
         "made_with": f"xmodal {__version__}",
-        "asked": _asked(plan),
-        "video_bytes": sum(_size(plan, clip) for clip in plan.clips),
+        "asked": plan.asked,
+        "video_bytes": sum(_size(plan, clip) for clip in plan.own),
         "videos": sum(bool(result.rows) for result in results),
         **counts(results),
     }
@@ -262,6 +276,7 @@ def _provenance(plan: VideoPlan, results: Sequence[ClipResult], old: PreparedDat
         "modalities": {**before, RGB: about},
         "splits": {"by": plan.splits_by},
         "left_out": _bad(plan, results),
+        **plan.part,
     }
 
 
@@ -303,7 +318,7 @@ def _estimate(plan: VideoPlan, workers: int) -> VideosReport:
     """Decode a few videos in memory and say what all of them will take."""
     seconds, sizes, bad = [], [], dict(plan.missing)
     frames: dict[str, list[int]] = {}
-    for clip in [plan.clips[0], *plan.clips[:: max(1, len(plan.clips) // TIMED)]]:
+    for clip in [plan.own[0], *plan.own[:: max(1, len(plan.own) // TIMED)]]:
         start = time.perf_counter()
         try:
             taken = taken_of(plan.recipe, clip)
@@ -315,7 +330,7 @@ def _estimate(plan: VideoPlan, workers: int) -> VideosReport:
         frames.setdefault(clip.split, []).append(len(taken.images))
     each = float(np.mean([count for counted in frames.values() for count in counted])) if frames else 0.0
     splits: dict[str, int] = {}
-    for clip in plan.clips:
+    for clip in plan.own:
         wanted = choose(plan.recipe, clip, 10**9) if clip.boxes_xywh is not None else ()
         splits[clip.split] = splits.get(clip.split, 0) + (len(wanted) if wanted else round(each))
     total = sum(splits.values())
@@ -323,10 +338,10 @@ def _estimate(plan: VideoPlan, workers: int) -> VideosReport:
     return replace(
         report,
         splits=splits,
-        videos=len(plan.clips),
+        videos=len(plan.own),
         written=total,
         left_out=bad,
-        seconds=float(np.mean(seconds or [0.0])) * len(plan.clips) / workers,
+        seconds=float(np.mean(seconds or [0.0])) * len(plan.own) / workers,
         bytes=int(np.mean(sizes or [0]) * total),
         dry_run=True,
     )

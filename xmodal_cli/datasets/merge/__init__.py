@@ -1,0 +1,1 @@
+"""`prepare merge`: the parts of a data set, prepared with `--shard`, joined into the whole."""
