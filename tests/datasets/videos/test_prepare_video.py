@@ -234,3 +234,18 @@ def test_settings_that_make_no_sense_are_all_named(videos, out):
     settings = VideoSettings(dataclasses.replace(work(videos, out), per_video=0), 1.5)
     with pytest.raises(SettingsError, match=r"(?s)val-fraction.*frames-per-video"):
         prepare_video(settings)
+
+
+def test_folders_are_actions_on_request(videos, out):
+    prepare(videos, out)
+    assert {row.action for row in read_videos(out).values()} == {""}
+    with pytest.raises(DataError, match=r"1 of 3 videos lie in no folder .* such as '.*c.avi'"):
+        prepare_video(VideoSettings(work(videos, out), actions=True))
+    write_video(videos / "yard" / "deep" / "d.avi", 8)
+    (videos / "c.avi").unlink()
+    prepare_video(VideoSettings(work(videos, out, overwrite=True), actions=True))
+    assert {row.video: row.action for row in read_videos(out).values()} == {
+        "hall/a": "hall",
+        "hall/b": "hall",
+        "yard/deep/d": "yard",
+    }
