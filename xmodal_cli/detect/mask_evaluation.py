@@ -177,8 +177,7 @@ def detect_masks(
     found = together.detections
     if least_score is not None:
         found = found[found.scores >= least_score]
-    on = resolve_device(device)
-    size = detecting.get("size")
+    on, size = resolve_device(device), detecting.get("size")
     segmenters = [replace(each, branch=at_size(each.branch, size)).to(on) for each in loaded]
     known = np.flatnonzero(together.classes.labels >= 0)
     own_labels = np.zeros(len(data.classes), np.int64)  # the detector's label of each class of the data set
