@@ -8,20 +8,27 @@ Short ones are executed as they stand. Long ones are tried here with `--dry-run`
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from documents import COMMANDS, DOCUMENTS, command_lines, command_of, only_named, words_of
+from shared_folders import shared_folder
 from workplace import CALM, WEIGHTS, filled_in, make_workplace
 
 from xmodal_cli.cli.app import run as xmodal
+from xmodal_cli.runs.folder import LOCK, LOG, METRICS
 
 MEASURED = {"results.md", "CHANGELOG.md"}
 TRAINS = {("distill",), ("finetune",), ("reproduce",)}
 FETCHES = ("download",)  # gigabytes from hosts that may be gone: tried, and tested elsewhere against servers of our own
 PREPARES = ("folder", "rooms", "proposals", "nyud2", "nyud2-raw", "video", "jhmdb", "ucf101", "coco")
 LONG = {*TRAINS, FETCHES, ("demo",), *(("prepare", name) for name in PREPARES)}
+LONGEST_NAME = 60  # characters; what is left out of a line is told apart by a number
+GROWING = {LOCK, LOG, METRICS}
 NETWORK = bool(os.environ.get("XMODAL_NETWORK"))
 
 
@@ -30,6 +37,12 @@ def shown() -> list[str]:
     texts = [path.read_text() for path in DOCUMENTS if path.name not in MEASURED]
     lines = dict.fromkeys(line for text in texts for line in command_lines(text))
     return [line for line in lines if not only_named(words_of(line))]
+
+
+def name_of(line: str) -> str:
+    """A line's name as a test: its words without dashes and folders, as many as can be read at a glance."""
+    words = [word.lstrip("-").rpartition("/")[2] for word in words_of(line)]
+    return textwrap.shorten(" ".join(words), LONGEST_NAME, placeholder="")
 
 
 def is_long(line: str) -> bool:
@@ -60,7 +73,7 @@ def trial(words: list[str]) -> list[str]:
     if command in TRAINS:
         asked += ["--batch-size", "1", *CALM]
     if command == ("distill",):
-        asked += ["--size", "112x140"]
+        asked += ["--size", "64x80"]
         asked += [] if "--teacher-run" in words else ["--teacher-weights", "random"]
     return with_weights(asked)
 
@@ -78,25 +91,31 @@ CAN_BE_TRIED = [line for line in LONG_LINES if command_of(words_of(line)) != ("d
 @pytest.fixture(scope="session")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the command lines find what they name; nobody may change it."""
-    folder = tmp_path_factory.mktemp("documents")
-    make_workplace(folder)
-    return folder
+    return shared_folder(tmp_path_factory, "workplace", make_workplace)
 
 
 def link_or_copy(source: str, destination: str) -> None:
-    """Weights and checkpoints, which are only ever replaced whole, are linked: they are hundreds of megabytes."""
-    if Path(source).suffix in (".pt", ".pth", ".safetensors"):
-        os.link(source, destination)
-    else:
+    """What programs add to is copied; everything else is only ever replaced whole, and linked."""
+    if Path(source).name in GROWING:
         shutil.copy2(source, destination)
+    else:
+        os.link(source, destination)
+
+
+def stamps(folder: Path) -> dict[str, tuple[int, int]]:
+    """Time of the last change and size of every file."""
+    found = {path: path.stat() for path in folder.rglob("*") if path.is_file()}
+    return {path.relative_to(folder).as_posix(): (stat.st_mtime_ns, stat.st_size) for path, stat in found.items()}
 
 
 @pytest.fixture
-def at_work(workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def at_work(workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A copy of it, the current folder, for one command line."""
+    before = stamps(workplace)
     shutil.copytree(workplace, tmp_path / "work", symlinks=True, copy_function=link_or_copy)
     monkeypatch.chdir(tmp_path / "work")
-    return tmp_path / "work"
+    yield tmp_path / "work"
+    assert stamps(workplace) == before, "a file was changed where it lies"
 
 
 def make_room_for(words: list[str]) -> None:
@@ -105,7 +124,7 @@ def make_room_for(words: list[str]) -> None:
         shutil.rmtree(words[words.index("--out") + 1], ignore_errors=True)
 
 
-@pytest.mark.parametrize("line", SHORT_LINES)
+@pytest.mark.parametrize("line", SHORT_LINES, ids=name_of)
 def test_a_short_command_line_of_the_documents_works(line: str, at_work: Path) -> None:
     words = filled_in(line)
     if command_of(words_of(line)) == ("prepare", "merge"):
@@ -113,7 +132,7 @@ def test_a_short_command_line_of_the_documents_works(line: str, at_work: Path) -
     assert xmodal(with_weights(words)) == 0
 
 
-@pytest.mark.parametrize("line", CAN_BE_TRIED)
+@pytest.mark.parametrize("line", CAN_BE_TRIED, ids=name_of)
 def test_a_long_command_line_of_the_documents_can_be_tried(line: str, at_work: Path) -> None:
     words = filled_in(line)
     make_room_for(words)
@@ -121,7 +140,7 @@ def test_a_long_command_line_of_the_documents_can_be_tried(line: str, at_work: P
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("line", [line for line in LONG_LINES if command_of(words_of(line)) != FETCHES])
+@pytest.mark.parametrize("line", [line for line in LONG_LINES if command_of(words_of(line)) != FETCHES], ids=name_of)
 def test_a_long_command_line_of_the_documents_works(line: str, at_work: Path) -> None:
     if fetches(line) and not NETWORK:
         pytest.skip("reads published weights (set XMODAL_NETWORK=1 to fetch them)")
@@ -133,3 +152,9 @@ def test_a_long_command_line_of_the_documents_works(line: str, at_work: Path) ->
 def test_every_command_is_executed_from_the_documents() -> None:
     executed = {command_of(words_of(line)) for line in [*SHORT_LINES, *LONG_LINES]}
     assert COMMANDS.keys() - executed == {("doctor",), ("cache", "list")}  # shown by their names alone
+
+
+def test_every_line_is_a_test_that_can_be_chosen_by_its_words(request: pytest.FixtureRequest) -> None:
+    names = [item.name for item in request.session.items if item.path == request.path]
+    assert not [name for name in names if re.search(r"\[line\d+\]", name)]
+    assert all(len(name.partition("[")[2]) <= LONGEST_NAME + 4 for name in names)

@@ -25,6 +25,7 @@ VIDEO_EXAMPLES = """
 xmodal prepare video --videos videos --out data/video
 xmodal prepare video --videos videos --frames-per-video 20 --val-fraction 0.2 --out data/video
 xmodal prepare video --videos videos --skip-bad --workers 8 --out data/video
+xmodal prepare video --videos videos --actions --modality flow --out data/actions
 xmodal prepare video --videos videos --modality flow --out data/video
 xmodal prepare video --videos videos --modality flow --shard 2/8 --out parts/2
 xmodal prepare video --videos videos --out data/video --dry-run
@@ -78,6 +79,9 @@ def video_command(
     flow_weights: WeightsOption = None,
     device: DeviceOption = "auto",
     val_fraction: Annotated[float | None, option("Share of the videos for the split val.", LABELS)] = None,
+    actions: Annotated[
+        bool, option("Folders are named after actions: DIR/ACTION/VIDEO, the class of each video.", LABELS, "--actions")
+    ] = False,
     skip_bad: SkipOption = False,
     overwrite: OverwriteOption = False,
     workers: WorkersOption = "auto",
@@ -87,7 +91,7 @@ def video_command(
     """Take frames from a folder of videos; every frame kept has a next one, for optical flow. Run again, it goes on."""
     from xmodal_cli.datasets.videos.video import VideoSettings, prepare_video
 
-    _run(locals(), lambda work, progress: prepare_video(VideoSettings(work, val_fraction), progress))
+    _run(locals(), lambda work, progress: prepare_video(VideoSettings(work, val_fraction, actions), progress))
 
 
 @command(prepare_app, "jhmdb", path="prepare jhmdb", examples=JHMDB_EXAMPLES)

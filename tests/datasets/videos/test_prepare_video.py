@@ -243,3 +243,18 @@ def test_frames_that_a_second_choice_leaves_out_do_not_stay(tmp_path, out):
     kept = {path.relative_to(out).as_posix() for path in (out / "rgb").rglob("*") if path.is_file()}
     assert kept == {row.file for row in PreparedData.open(out).rows.values()}
     assert len(kept) == 5
+
+
+def test_folders_are_actions_on_request(videos, out):
+    prepare(videos, out)
+    assert {row.action for row in read_videos(out).values()} == {""}
+    with pytest.raises(DataError, match=r"1 of 3 videos lie in no folder .* such as '.*c.avi'"):
+        prepare_video(VideoSettings(work(videos, out), actions=True))
+    write_video(videos / "yard" / "deep" / "d.avi", 8)
+    (videos / "c.avi").unlink()
+    prepare_video(VideoSettings(work(videos, out, overwrite=True), actions=True))
+    assert {row.video: row.action for row in read_videos(out).values()} == {
+        "hall/a": "hall",
+        "hall/b": "hall",
+        "yard/deep/d": "yard",
+    }
