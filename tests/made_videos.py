@@ -28,6 +28,16 @@ def write_video(path: Path, frames: int, *, fps: float = 30.0, hw: tuple[int, in
     return path
 
 
+def overstate(path: Path, said: int, true: int) -> None:
+    """Let a video's header claim more frames than there are, as the published JHMDB clips do."""
+    content = bytearray(path.read_bytes())
+    for mark, offset in ((b"avih", 24), (b"strh", 40)):
+        place = content.index(mark) + offset
+        assert int.from_bytes(content[place : place + 4], "little") == true
+        content[place : place + 4] = said.to_bytes(4, "little")
+    path.write_bytes(content)
+
+
 def number_shown(image: NDArray[Any]) -> int:
     """The number of the frame that an image shows."""
     return round(float(image.mean()) / STEP)

@@ -53,11 +53,15 @@ def test_a_dead_host_is_exit_code_4_and_one_document(by_hand: Path, capsys: Capt
     assert error["code"] == 4
 
 
-def test_a_dry_run_tells_sizes_and_free_space(capsys: Capture) -> None:
+def test_a_dry_run_tells_sizes_and_free_space(own_cache: Path, capsys: Capture) -> None:
     assert run(["download", "coco2017", "vgg16", "--dry-run"]) == 0
     shown = capsys.readouterr()
     assert "19.34 GB" in shown.out
     assert "to fetch: 20.41 GB and 1 of unknown size; free: " in shown.err
+    assert run(["download", "kitchens_*.zip", "--dry-run"]) == 0
+    shown = capsys.readouterr()
+    assert "to fetch: 3 of unknown size; free: " in shown.err
+    assert shown.out.splitlines()[-1] == f"in {own_cache}/data/nyud2-raw"  # one line, whatever its length
 
 
 def test_the_list_has_every_file_with_its_terms(capsys: Capture) -> None:

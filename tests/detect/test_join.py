@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_detectors import with_proposals
 
+from xmodal_cli.cli.app import run as xmodal
 from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.detect.branches import Trained, load_trained
 from xmodal_cli.detect.finetune import finetune
@@ -156,6 +158,19 @@ def test_joined_run_is_scored_and_fused_as_any_other(
     assert card["student"]["point"]["adapter"] is True
 
 
+def test_command_joins_scores_and_fuses(
+    data: PreparedData, detector: Trained, student: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = f"zero-shot --detector {detector.run.path} --student {student.path} --runs {tmp_path} --device cpu --json"
+    assert xmodal([*words.split(), "--data", str(data.root), "--fuse"]) == 0
+    results = json.loads(capsys.readouterr().out)["results"]
+    assert {"zero_shot", "detector", "fused"} <= results.keys()
+    assert xmodal([*words.split(), "--join-only", "--run-name", "only"]) == 0
+    assert open_run(tmp_path / "zero-shot" / "only").finished
+    assert xmodal([*words.split(), "--modality", "rgb"]) == SettingsError.exit_code
+    assert "sees disparity, and --modality rgb is asked for" in capsys.readouterr().out
+
+
 def refused(detector: Trained, student: RunFolder, tmp_path: Path) -> str:
     with pytest.raises(SettingsError) as caught:
         join_runs(detector, student, runs=tmp_path / "refused")
@@ -196,6 +211,21 @@ def test_channels_that_differ_need_an_adapter(data: PreparedData, detector: Trai
         taught(data, detector, tmp_path, "narrow", student="resnet18", transfer=("features.5:layer1",), adapter=False)
 
 
+def test_what_cannot_be_scored_is_refused_before_a_run_is_made(
+    data: PreparedData, detector: Trained, student: RunFolder, tmp_path: Path
+) -> None:
+    strange = replace(data, classes=("lamp", "sofa", "desk"))
+    other = replace(data, modalities={"rgb": data.modality("rgb")})
+    for scoring, told in (
+        (Scoring(strange, "val"), "no class in common"),
+        (Scoring(data, "val", proposals="tinny"), "has no proposals 'tinny'"),
+        (Scoring(other, "val"), "disparity"),
+    ):
+        with pytest.raises(SettingsError, match=told):
+            zero_shot(detector, student, scoring, runs=tmp_path)
+        assert not any(tmp_path.iterdir())
+
+
 def test_transfer_auto_wants_a_detector(data: PreparedData, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="no detector teaches"):
         distill(tiny_runs.settings(data, transfer=("auto",)), runs=tmp_path)
@@ -205,3 +235,5 @@ def test_sizes_that_differ_are_said(data: PreparedData, detector: Trained, stude
     assert size_notes(detector, student) == []
     small = taught(data, detector, tmp_path, "small", size="48x64")
     assert "--size 64" in size_notes(detector, small)[0]
+    assert "--size 64` would teach it what the detector sees" in (small.path / "log.txt").read_text()
+    assert "would teach" not in (student.path / "log.txt").read_text()

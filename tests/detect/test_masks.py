@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny_runs
 import torch
 from masked_data import mask_settings, with_masks
 from safetensors.torch import load_file
@@ -17,8 +18,10 @@ from tiny_runs import assert_same_tensors, kill_at_first_report
 
 from xmodal_cli.data.masks import decode_mask
 from xmodal_cli.data.prepared import PreparedData
+from xmodal_cli.detect.branches import load_trained
 from xmodal_cli.detect.finetune import finetune
 from xmodal_cli.detect.hypercolumns import chosen_features, load_segmenter, paper_scales
+from xmodal_cli.detect.join import join_runs
 from xmodal_cli.detect.mask_build import build
 from xmodal_cli.detect.mask_evaluation import Projection, detect_masks, evaluate_mask_file, evaluate_masks
 from xmodal_cli.detect.mask_samples import eligible, mask_places
@@ -26,8 +29,10 @@ from xmodal_cli.detect.mask_settings import PRESETS
 from xmodal_cli.detect.mask_training import rehearse, resume, train_masks
 from xmodal_cli.errors import DataError, SettingsError
 from xmodal_cli.models.backbones import skeleton
+from xmodal_cli.models.hypercolumn import Boxes
 from xmodal_cli.pictures.scenes import scenes_of_runs
 from xmodal_cli.runs.folder import RunFolder, open_run
+from xmodal_cli.transfer.distill import distill
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +98,23 @@ def test_kept_maps_change_nothing(data: PreparedData, runs: Path, tmp_path: Path
     assert all(torch.allclose(kept[key], computed[key], atol=1e-6) for key in kept)
 
 
+def test_held_out_images_without_objects_leave_nothing_to_watch(data: PreparedData, runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(data.root, tmp_path / "data")
+    held = data.hold_out("train", 0.1)[1]
+    path = data.annotation_file("train")
+    assert path is not None
+    file = tmp_path / "data" / path.relative_to(data.root)
+    document = json.loads(file.read_text())
+    there = {entry["id"]: Path(entry["file_name"]).with_suffix("").as_posix() for entry in document["images"]}
+    document["annotations"] = [
+        entry for entry in document["annotations"] if not there[entry["image_id"]].endswith(tuple(held))
+    ]
+    file.write_text(json.dumps(document))
+    plan = build(mask_settings(PreparedData.open(tmp_path / "data"), runs / "finetune" / "rgb", hold_out=0.1))
+    assert len(plan.held_out) > 0
+    assert plan.watched() == []
+
+
 def test_held_out_masks_are_watched(data: PreparedData, runs: Path, tmp_path: Path) -> None:
     made = mask_settings(data, runs / "finetune" / "rgb", hold_out=0.2)
     assert 0 < train_masks(made, runs=tmp_path, name="watched").metrics["mask_iou"] < 100
@@ -108,6 +130,43 @@ def test_features_are_what_is_learned_on(
     assert load_segmenter(open_run(run))[0].head.shape.features == features
 
 
+def test_masks_of_a_zero_shot_detector_read_regions_through_its_adapter(
+    data: PreparedData, runs: Path, tmp_path: Path
+) -> None:
+    """What stands above the joint wants the replaced layer's map, not the student's own."""
+    detector = runs / "finetune" / "rgb"
+    lesson = {"teacher": None, "teacher_weights": None, "teacher_run": str(detector), "transfer": ("auto",)}
+    student = distill(tiny_runs.settings(data, **lesson, size="64x85", iterations=1), runs=tmp_path, name="student").run
+    joined = join_runs(load_trained(open_run(detector)), open_run(student), runs=tmp_path, name="joined")
+    run = train_masks(mask_settings(data, joined.path, iterations=1), runs=tmp_path, name="masks").run
+    segmenter, name = load_segmenter(open_run(run))[0], data.ids("val")[0]
+    image = torch.from_numpy(data.read("disparity", name)).permute(2, 0, 1).contiguous()
+    whole = load_trained(joined).branches[0].detector
+    with torch.no_grad():
+        wanted = whole.maps(whole.input.normalise(image[None]))[0]
+    torch.testing.assert_close(segmenter.maps(image)[-1], wanted)
+    with pytest.raises(SettingsError, match="masks are learned on a detector"):
+        build(mask_settings(data, student))
+    card = json.loads((joined.path / "card.json").read_text())
+    (joined.path / "card.json").write_text(json.dumps({**card, "kind": "torchvision"}))
+    with pytest.raises(SettingsError, match="which cuts no regions from proposals"):
+        build(mask_settings(data, joined.path))
+
+
+def test_units_of_the_regions_feature_are_dropped_in_training_where_that_is_wanted(
+    data: PreparedData, runs: Path
+) -> None:
+    for dropout in (False, True):
+        segmenter = build(mask_settings(data, runs / "finetune" / "rgb", dropout=dropout)).segmenter
+        segmenter.branch.detector.head.dropout = 0.5
+        maps = segmenter.maps(torch.zeros(3, 64, 85, dtype=torch.uint8) + 90)
+        asked = Boxes(torch.tensor([[4.0, 4.0, 40.0, 40.0]]), torch.tensor([0]), (48, 64), 4 / 3)
+        segmenter.train(True)
+        assert torch.equal(segmenter.regions(maps, asked), segmenter.regions(maps, asked)) is not dropout
+        segmenter.train(False)
+        assert torch.equal(segmenter.regions(maps, asked), segmenter.regions(maps, asked))
+
+
 def test_masks_can_be_learned_on_masks(data: PreparedData, runs: Path, tmp_path: Path) -> None:
     made = mask_settings(data, runs / "segmentation" / "rgb", iterations=1, features=None)
     again = train_masks(made, runs=tmp_path, name="again").run
@@ -121,6 +180,9 @@ def test_the_papers_preset_trains(data: PreparedData, runs: Path, tmp_path: Path
     levels = open_run(run).card()["masks"]["levels"]
     assert [level["first_centre_yx"] for level in levels] == [None, None]
     assert [level["kernel"] for level in levels] == [3, 1]
+    assert load_segmenter(open_run(run))[0].centred is False
+    found = detect_masks([open_run(run)], data, data.ids("val")[:1], Projection(False), device="cpu")
+    assert found.projection.centred is False
 
 
 def test_a_rehearsal_writes_nothing(data: PreparedData, runs: Path, tmp_path: Path, monkeypatch: Any) -> None:
@@ -144,6 +206,24 @@ def test_an_evaluation_keeps_masks_that_score_the_same_again(
     kept = json.loads((made.folder / "results.json").read_text())
     assert kept["results"]["mAP_r"] == made.to_dict()["mAP_r"]
     assert made.result.mAP > 0
+
+
+def test_classes_that_only_one_side_has_are_left_out_and_said(data: PreparedData, runs: Path, tmp_path: Path) -> None:
+    run = tmp_path / "segmentation" / "stranger"
+    shutil.copytree(runs / "segmentation" / "rgb", run)
+    card = json.loads((run / "card.json").read_text())
+    (run / "card.json").write_text(json.dumps({**card, "classes": ["near", "sofa", "never"]}))
+    how: dict[str, Any] = {"split": "val", "projection": Projection(False), "device": "cpu", "root": tmp_path}
+    plain, other = (evaluate_masks([each], data, **how) for each in (*masked(runs, "rgb"), open_run(run)))
+    assert set(other.result.ap) == {"near", "never"}
+    assert other.result.mAP == other.result.ap["near"] == plain.result.ap["near"]
+    assert any("does not know far" in note for note in other.notes)
+    kept = json.loads((other.folder / "results.json").read_text())
+    assert kept["notes"] == kept["results"]["notes"] == list(other.notes)
+    assert (
+        "rgb learned from 22 of the 22 images scored."
+        in evaluate_masks(masked(runs, "rgb"), data, **{**how, "split": "train"}).notes
+    )
 
 
 def test_masks_of_two_runs_are_averaged(data: PreparedData, runs: Path) -> None:
@@ -195,6 +275,8 @@ def test_the_papers_layers_are_the_usual_ones_of_its_networks() -> None:
         assert chosen_features(backbone, "conv5" if "vgg" not in name else "conv5_3", None) == (True, layers)
         assert list(paper_scales(backbone)) == layers
     assert chosen_features(skeleton("squeezenet1_1"), "features", None)[1] == ["features.7", "features.10"]
+    with pytest.raises(SettingsError, match="names a layer twice"):
+        chosen_features(skeleton("alexnet"), "conv5", "fc7+conv4+features.9")  # one layer, by both of its names
     assert chosen_features(skeleton("resnet18"), "layer4", None)[1][0].startswith("layer3")
 
 
@@ -207,6 +289,16 @@ def test_data_without_masks_is_refused(tiny_data: PreparedData, data: PreparedDa
         build(mask_settings(without, runs / "finetune" / "rgb"))
     with pytest.raises(DataError, match="have no mask"):
         evaluate_masks(masked(runs, "rgb"), without, split="val", root=tmp_path)
+
+
+def test_data_of_other_classes_is_refused(data: PreparedData, runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(data.root, tmp_path / "other")
+    path = tmp_path / "other" / "dataset.json"
+    path.write_text(path.read_text().replace('"far"', '"lamp"'))
+    for file in (tmp_path / "other" / "annotations").glob("*.json"):
+        file.write_text(file.read_text().replace('"far"', '"lamp"'))
+    with pytest.raises(SettingsError, match="classes must be the same"):
+        build(mask_settings(PreparedData.open(tmp_path / "other"), runs / "finetune" / "rgb"))
 
 
 def test_entries_without_masks_are_refused(data: PreparedData, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from xmodal_cli.data.images import write_png
 from xmodal_cli.data.prepared import PreparedData
+from xmodal_cli.detect.mask_samples import mask_places
 from xmodal_cli.detect.superpixels import (
     FOLDER,
     imported,
@@ -103,13 +104,34 @@ def test_the_threshold_is_of_the_mean() -> None:
         assert found.any() == kept
 
 
-def test_pasting_reads_the_place_of_every_pixel() -> None:
+def test_pasting_reads_the_place_of_every_pixels_centre() -> None:
     probabilities = np.arange(2500, dtype=np.float32).reshape(50, 50)
-    rows, columns, values = paste(probabilities, np.array([4.2, -3.0, 25.0, 9.9]), HW)
+    rows, columns, values = paste(probabilities, np.array([4.7, -3.0, 25.0, 9.9]), HW)
+    assert (rows, columns) == (slice(0, 10), slice(5, 25))
+    for y in range(10):
+        for x in range(5, 25):
+            assert values[y, x - 5] == probabilities[int((y + 3.5) * 50 / 12.9), int((x + 0.5 - 4.7) * 50 / 20.3)]
+
+
+def test_pasting_can_round_as_the_original_does() -> None:
+    probabilities = np.arange(2500, dtype=np.float32).reshape(50, 50)
+    rows, columns, values = paste(probabilities, np.array([4.2, -3.0, 25.0, 9.9]), HW, centred=False)
     assert (rows, columns) == (slice(0, 10), slice(5, 25))
     for y in range(10):
         for x in range(5, 25):
             assert values[y, x - 5] == probabilities[int((y + 3) * 50 / 13), int((x - 5) * 50 / 20)]
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(6, 14), st.floats(6, 14))
+def test_a_mask_comes_back_as_it_was_learned(left: float, top: float, width: float, height: float) -> None:
+    """A disc at the places of its box, laid on pixels again, is that disc: small objects suffer first."""
+    box = np.array([10 + left, 5 + top, 10 + left + width, 5 + top + height], np.float32)
+    rows, columns = np.mgrid[: HW[0], : HW[1]] + 0.5
+    middle, radius = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
+    disc = ((columns - middle[0]) / radius[0]) ** 2 + ((rows - middle[1]) / radius[1]) ** 2 <= 1
+    places = mask_places(disc, box[None]).astype(np.float32)
+    found = as_mask(on_pixels(places, box[None], HW, 0.5)[0])
+    assert (found & disc).sum() / (found | disc).sum() > 0.9
 
 
 def test_boxes_outside_the_image_give_empty_masks() -> None:

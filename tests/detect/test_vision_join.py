@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,11 @@ from xmodal_cli.detect.vision_join import Vision, join_vision, load_vision
 from xmodal_cli.detect.zero_shot import Scoring, zero_shot_vision
 from xmodal_cli.errors import SettingsError
 from xmodal_cli.models.torchvision_detectors import build_detector
+from xmodal_cli.pictures.scenes import scenes_of_runs
 from xmodal_cli.runs.folder import RunFolder, open_run
 from xmodal_cli.transfer.distill import distill
 from xmodal_cli.transfer.student import load_student
+from xmodal_cli.transfer.teacher_run import open_teacher_run
 
 SMALL = "ssdlite320_mobilenet_v3_large"
 PYRAMID = "fasterrcnn_mobilenet_v3_large_320_fpn"
@@ -129,13 +132,28 @@ def test_stand_in_of_another_network_is_scored_fused_and_predicts(
     assert set(result.scores) == {"zero_shot", "detector", "fused"}
     assert set(result.scores["fused"].scores.ap) == {"near", "far"}
     assert any("does not know never" in note for note in result.scores["fused"].notes)
+    assert "--size 320x320" in result.notes[0]  # it learned from 96 x 128
     run = open_run(result.run)
     again = evaluate_runs([run], tiny_data, split="val", classes=pairs, device="cpu", root=tmp_path)
     assert again.scores.ap == result.scores["zero_shot"].scores.ap
+    with pytest.raises(SettingsError, match="--size and --precision: torchvision's detectors"):
+        evaluate_runs([run], tiny_data, split="val", size=64, precision="bf16", root=tmp_path)
+    with pytest.raises(SettingsError, match="cannot be fused with Fast R-CNN"):
+        evaluate_runs([run, other], tiny_data, split="val", root=tmp_path)
+    train = evaluate_runs([run], tiny_data, split="train", classes=pairs, device="cpu", root=tmp_path)
+    assert "joined learned from 22 of the 22 images scored." in train.notes
     image = tiny_data.path("disparity", tiny_data.ids("val")[0])
     found = next(predict_vision(load_vision(run), [image], device="cpu"))
     assert found.classes[0] == "person"
     assert run.card()["branches"][0]["plain"] is False
+
+
+def test_pictures_show_what_a_joined_detector_finds(tiny_data: PreparedData, other: RunFolder, tmp_path: Path) -> None:
+    run = join_vision(SMALL, other, runs=tmp_path)
+    words = replace(tiny_data, classes=("chair", "bed", "never"))
+    scene = scenes_of_runs([run], words, "val", None, 1, 0.0, 5, "cpu")[0]
+    assert len(scene.found) == 5
+    assert set(scene.found.labels.tolist()) <= {0, 1}
 
 
 def test_joined_maps_have_the_detectors_own_scale(tiny_data: PreparedData, other: RunFolder, tmp_path: Path) -> None:
@@ -170,3 +188,6 @@ def test_what_does_not_fit_is_refused(
     joined = join_vision(SMALL, other, runs=tmp_path)
     with pytest.raises(SettingsError, match="wanted is a Fast R-CNN with proposals"):
         load_trained(joined)
+    with pytest.raises(SettingsError, match="of torchvision above a student") as caught:
+        open_teacher_run(joined.path)
+    assert f"--teacher-run {other.path}" in str(caught.value.hint)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from contextlib import redirect_stdout
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -147,6 +148,19 @@ def test_masks_of_another_class_or_image_do_not_count() -> None:
 def test_empty_masks_hit_nothing() -> None:
     own, empty = rectangle(0, 0, 20, 20), np.zeros(HW, np.bool_)
     assert scored(detections([0], [0], [0.9]), objects([0], [0], [own]), [empty], [own]).mAP == 0
+
+
+def test_crowds_need_not_be_found_and_forgive_what_lies_on_them() -> None:
+    """As boxes around crowds do; one whose mask nobody drew is overlapped by nothing."""
+    own, crowd = rectangle(0, 0, 20, 20), rectangle(30, 0, 50, 20)
+    found = detections([0, 0], [0, 0], [0.8, 0.9])
+    there = replace(objects([0, 0], [0, 0], [own, crowd]), crowd=np.array([False, True]))
+    result = scored(found, there, [own, crowd], [own, crowd])
+    assert result.by_iou[0.5].curves[0].hits.tolist() == [True]
+    assert result.coco.mAP == pytest.approx(100.0)
+    nowhere = encode_masks(np.zeros((1, 1), np.uint8), (1, 1))[0]
+    undrawn = region_ap(found, there, CLASSES, [rle(own), rle(crowd)], [rle(own), nowhere])
+    assert undrawn.by_iou[0.5].curves[0].hits.tolist() == [False, True]
 
 
 def test_nothing_found_is_zero_and_nothing_there_is_an_error() -> None:

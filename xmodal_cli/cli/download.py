@@ -74,10 +74,10 @@ def _show(report: DownloadReport, settings: DownloadSettings) -> None:
     from xmodal_cli.datasets.downloads.fetch import size
 
     title = "dry run: nothing was fetched" if report.dry_run else "here"
-    out.result(report, [table(title, ["file", "state", "size", "place"], report.table(), left=4)])
+    places = [f"in {folder}" for folder in report.folders]
+    out.result(report, [table(title, ["file", "state", "size"], report.table(), left=3), *places])
     if report.dry_run:
-        unknown = f" and {report.unknown} of unknown size" if report.unknown else ""
-        out.say(f"to fetch: {size(report.missing_bytes)}{unknown}; free: {size(report.free_bytes)}")
+        out.say(f"to fetch: {report.still_to_come}; free: {size(report.free_bytes)}")
         out.next_step("the same command without --dry-run")
         return
     out.next_step(_next_step(settings.names))

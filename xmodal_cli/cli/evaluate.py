@@ -114,13 +114,8 @@ def evaluate_command(
         "--paper": paper,
     }
     of_baselines = {"--backbone": backbone, "--weights": weights, "--modality": modality, "--seed": seed}
-    of_probes = {
-        "--probe": probe or None,
-        "--train-split": train_split,
-        "--init": init,
-        "--layer": layer,
-        **of_baselines,
-    }
+    of_probes: dict[str, Any] = {"--probe": probe or None, "--train-split": train_split, "--layer": layer}
+    of_probes |= {"--init": init, **of_baselines}
     of_masks = {"--superpixels": superpixels, "--mask-threshold": mask_threshold}
     what = _task(task, run)
     if what == CLASSIFICATION:
@@ -184,13 +179,10 @@ def _task(asked: str | None, run: Sequence[Path] | None) -> str:
 
     if asked not in (None, *TASKS):
         raise SettingsError(f"--task {asked!r} is not one of {', '.join(TASKS)}.", closest(str(asked), TASKS) or None)
-    own = open_run(run[0]).command if run else None
-    if own in (SEGMENTATION, CLASSIFICATION) and asked not in (None, own):
-        raise SettingsError(
-            f"{(run or [])[0]} is a run of --task {own}, not of {asked}.",
-            f"Leave --task out, or name a run of {asked}.",
-        )
-    return own if own in (SEGMENTATION, CLASSIFICATION) else asked or DETECTION
+    own = open_run(run[0]).command if run else DETECTION
+    if run and own in NO_DETECTOR and asked not in (None, own):
+        raise SettingsError(f"{run[0]} is a run of {NO_DETECTOR[own]}.", f"Name a run of {asked}, or leave --task out.")
+    return own if own in NO_DETECTOR else asked or DETECTION
 
 
 def _classify(

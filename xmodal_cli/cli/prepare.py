@@ -13,6 +13,7 @@ from xmodal_cli.cli.app import prepare_app
 from xmodal_cli.cli.command import command
 from xmodal_cli.cli.options import ShardOption, option, worker_count
 from xmodal_cli.cli.output import out, table
+from xmodal_cli.cli.prepared import show_prepared
 from xmodal_cli.cli.progress import counting, finished_files_kept
 from xmodal_cli.errors import DataError, SettingsError
 
@@ -123,7 +124,7 @@ def folder_command(
         name=name,
         shard=Shard.parse(shard),
     )
-    _show(_prepare(settings), settings)
+    _show(_prepare(settings))
 
 
 @command(prepare_app, "check", path="prepare check", examples=CHECK_EXAMPLES)
@@ -168,18 +169,12 @@ def _prepare(settings: FolderSettings) -> FolderReport:
         return prepare_folder(settings, progress)
 
 
-def _show(report: FolderReport, settings: FolderSettings) -> None:
+def _show(report: FolderReport) -> None:
     for note in report.notes:
         out.warn(note)
     for problem in report.left_out.values():
         out.warn(f"left out: {problem}")
-    title = "dry run: nothing was written" if report.dry_run else "prepared"
-    rows = [list(line) for line in report.table()]
-    out.result(report, [table(title, ["", ""], rows, left=2)], data=report.root)
-    if report.dry_run:
-        out.next_step("the same command without --dry-run")
-    else:
-        out.next_step(f"xmodal prepare check {settings.out}")
+    show_prepared(report)
 
 
 def _show_check(report: CheckReport, sheet: Path) -> None:

@@ -10,6 +10,7 @@ from xmodal_cli.cli.app import prepare_app
 from xmodal_cli.cli.command import command
 from xmodal_cli.cli.options import ShardOption, option, worker_count
 from xmodal_cli.cli.output import out, table
+from xmodal_cli.cli.prepared import show_prepared
 from xmodal_cli.cli.progress import counting, finished_files_kept
 from xmodal_cli.errors import SettingsError
 
@@ -100,7 +101,7 @@ def coco_command(
         dry_run=dry_run,
         name=name,
     )
-    _show(_prepare(settings), settings)
+    _show(_prepare(settings))
 
 
 def _prepare(settings: CocoSettings) -> CocoReport:
@@ -111,17 +112,12 @@ def _prepare(settings: CocoSettings) -> CocoReport:
         return prepare_coco(settings, progress)
 
 
-def _show(report: CocoReport, settings: CocoSettings) -> None:
+def _show(report: CocoReport) -> None:
     for note in report.notes:
         out.warn(note)
     for name, problem in report.left_out.items():
         out.warn(f"left out: {name}: {problem}")
-    title = "dry run: nothing was written" if report.dry_run else "prepared"
-    lines = [list(line) for line in report.table()]
-    counts = [[label, count] for label, count in report.objects.items()]
-    tables = [table(title, ["", ""], lines, left=2), table("objects", ["class", "count"], counts)]
-    out.result(report, tables, data=report.root)
-    out.next_step("the same command without --dry-run" if report.dry_run else f"xmodal prepare check {settings.out}")
+    show_prepared(report, tables=[table("objects", ["class", "count"], list(report.objects.items()))])
 
 
 def _annotations(given: Sequence[str]) -> dict[str, Path]:

@@ -9,6 +9,7 @@ from xmodal_cli.cli.app import prepare_app
 from xmodal_cli.cli.command import command
 from xmodal_cli.cli.options import ShardOption, option, worker_count
 from xmodal_cli.cli.output import out, table
+from xmodal_cli.cli.prepared import show_prepared
 from xmodal_cli.cli.progress import counting, finished_files_kept
 from xmodal_cli.errors import DataError, SettingsError
 
@@ -123,15 +124,10 @@ def _import(file: Path, root: Path, overwrite: bool) -> ProposalReport | None:
 def _show(report: Nyud2Report, imported: ProposalReport | None) -> None:
     for note in (*report.notes, *(imported.notes if imported is not None else ())):
         out.warn(note)
-    rows = [list(line) for line in report.table()]
-    document = report.to_dict()
+    document, lines = report.to_dict(), []
     if imported is not None:
-        rows.append(["proposals", f"{imported.counts['kept']} boxes of {imported.counts['images']} images"])
         document["proposals"] = imported.to_dict()
-    title = "dry run: nothing was written" if report.dry_run else "prepared"
-    tables = [table(title, ["", ""], rows, left=2)]
-    columns, lines = report.object_table()
-    if lines:
-        tables.append(table("objects", ["class", *columns[1:]], lines))
-    out.result(document, tables, data=report.root)
-    out.next_step("the same command without --dry-run" if report.dry_run else f"xmodal prepare check {report.root}")
+        lines = [("proposals", f"{imported.counts['kept']} boxes of {imported.counts['images']} images")]
+    columns, objects = report.object_table()
+    tables = [table("objects", ["class", *columns[1:]], objects)] if objects else []
+    show_prepared(report, lines=lines, tables=tables, document=document)

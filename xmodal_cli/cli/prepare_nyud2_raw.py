@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from xmodal_cli.cli.app import prepare_app
 from xmodal_cli.cli.command import command
 from xmodal_cli.cli.options import ShardOption, option, worker_count
-from xmodal_cli.cli.output import out, table
+from xmodal_cli.cli.output import out
+from xmodal_cli.cli.prepared import show_prepared
 from xmodal_cli.cli.progress import counting, finished_files_kept
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def nyud2_raw_command(
         dry_run=dry_run,
         name=name,
     )
-    _show(_prepare(settings), settings)
+    _show(_prepare(settings))
 
 
 def _prepare(settings: RawSettings) -> RawReport:
@@ -105,7 +106,7 @@ def _prepare(settings: RawSettings) -> RawReport:
         return prepare_nyud2_raw(settings, progress)
 
 
-def _show(report: RawReport, settings: RawSettings) -> None:
+def _show(report: RawReport) -> None:
     damaged = [*report.bad.values(), *(f"'{name}' has no time stamp that can be read." for name in report.bad_names)]
     for problem in damaged[:MOST_SHOWN]:
         out.warn(f"passed over: {problem}")
@@ -116,6 +117,4 @@ def _show(report: RawReport, settings: RawSettings) -> None:
     made = sum(report.splits.values())
     if made < report.wanted:
         out.warn(f"{made} of {report.wanted} pairs: damaged frames had no sound neighbour.")
-    title = "dry run: nothing was written" if report.dry_run else "prepared"
-    out.result(report, [table(title, ["", ""], [list(line) for line in report.table()], left=2)], data=report.root)
-    out.next_step("the same command without --dry-run" if report.dry_run else f"xmodal prepare check {settings.out}")
+    show_prepared(report)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from xmodal_cli.cli.app import prepare_app
 from xmodal_cli.cli.command import command
 from xmodal_cli.cli.options import ShardOption, option, worker_count
-from xmodal_cli.cli.output import out, table
+from xmodal_cli.cli.prepared import show_prepared
 from xmodal_cli.cli.progress import counting, finished_files_kept
 from xmodal_cli.errors import SettingsError
 
@@ -82,10 +82,7 @@ def rooms_command(
         dry_run=dry_run,
         name=name,
     )
-    report = _prepare(settings)
-    title = "dry run: nothing was written" if report.dry_run else "prepared"
-    out.result(report, [table(title, ["", ""], [list(line) for line in report.table()], left=2)], data=report.root)
-    out.next_step("the same command without --dry-run" if report.dry_run else f"xmodal prepare check {settings.out}")
+    show_prepared(_prepare(settings))
 
 
 def _prepare(settings: RoomsSettings) -> RoomsReport:

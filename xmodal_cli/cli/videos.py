@@ -10,6 +10,7 @@ from xmodal_cli.cli.app import prepare_app
 from xmodal_cli.cli.command import command
 from xmodal_cli.cli.options import ShardOption, option, worker_count
 from xmodal_cli.cli.output import out, table
+from xmodal_cli.cli.prepared import show_prepared
 from xmodal_cli.cli.progress import counting, finished_files_kept
 from xmodal_cli.errors import SettingsError
 
@@ -24,6 +25,7 @@ VIDEO_EXAMPLES = """
 xmodal prepare video --videos videos --out data/video
 xmodal prepare video --videos videos --frames-per-video 20 --val-fraction 0.2 --out data/video
 xmodal prepare video --videos videos --skip-bad --workers 8 --out data/video
+xmodal prepare video --videos videos --actions --modality flow --out data/actions
 xmodal prepare video --videos videos --modality flow --out data/video
 xmodal prepare video --videos videos --modality flow --shard 2/8 --out parts/2
 xmodal prepare video --videos videos --out data/video --dry-run
@@ -77,6 +79,9 @@ def video_command(
     flow_weights: WeightsOption = None,
     device: DeviceOption = "auto",
     val_fraction: Annotated[float | None, option("Share of the videos for the split val.", LABELS)] = None,
+    actions: Annotated[
+        bool, option("Folders are named after actions: DIR/ACTION/VIDEO, the class of each video.", LABELS, "--actions")
+    ] = False,
     skip_bad: SkipOption = False,
     overwrite: OverwriteOption = False,
     workers: WorkersOption = "auto",
@@ -86,7 +91,7 @@ def video_command(
     """Take frames from a folder of videos; every frame kept has a next one, for optical flow. Run again, it goes on."""
     from xmodal_cli.datasets.videos.video import VideoSettings, prepare_video
 
-    _run(locals(), lambda work, progress: prepare_video(VideoSettings(work, val_fraction), progress))
+    _run(locals(), lambda work, progress: prepare_video(VideoSettings(work, val_fraction, actions), progress))
 
 
 @command(prepare_app, "jhmdb", path="prepare jhmdb", examples=JHMDB_EXAMPLES)
@@ -180,14 +185,11 @@ def _run(options: Mapping[str, Any], prepare: Callable[[WorkSettings, Progress],
         out.warn(note)
     for problem in report.left_out.values():
         out.warn(f"left out: {problem}")
-    title = "dry run: nothing was written" if report.dry_run else "prepared"
-    tables = [table(title, ["", ""], [list(line) for line in report.table()], left=2)]
-    results = report.to_dict()
-    if made is not None:
-        tables.append(table("optical flow", ["", ""], [list(line) for line in made.table()], left=2))
-        results["flow"] = made.to_dict()
-    out.result(results, tables, data=report.root)
-    out.next_step("the same command without --dry-run" if report.dry_run else f"xmodal prepare check {work.out}")
+    if made is None:
+        show_prepared(report)
+    else:
+        tables = [table("optical flow", ["", ""], made.table(), left=2)]
+        show_prepared(report, tables=tables, document={**report.to_dict(), "flow": made.to_dict()})
 
 
 def _work(options: Mapping[str, Any]) -> WorkSettings:

@@ -59,7 +59,7 @@ def image_labels(data: PreparedData, split: str) -> ImageLabels:
         raise DataError(
             f"No image of split {split!r} of {data.root} has a class.",
             "Classes are those of annotated objects (xmodal prepare folder ... --annotations train=FILE), or actions "
-            "of videos (xmodal prepare jhmdb, xmodal prepare ucf101).",
+            "of videos (xmodal prepare jhmdb, prepare ucf101, prepare video --actions).",
         )
     return found
 

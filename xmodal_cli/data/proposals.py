@@ -146,6 +146,11 @@ def stored_methods(data: PreparedData) -> list[str]:
     return sorted(path.parent.name for path in (data.root / PROPOSAL_FOLDER).glob(f"[!.]*/{DESCRIPTION}"))
 
 
+def if_stored(method: str, data: PreparedData) -> str | None:
+    """A name of proposals, those that a detector learned with say, if the data set has them; else None."""
+    return method if method in stored_methods(data) else None
+
+
 def open_proposals(data: PreparedData, method: str | None = None) -> Proposals:
     """Open proposals of a data set.
 

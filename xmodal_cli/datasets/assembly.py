@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from xmodal_cli.modalities import MODALITIES
 RAW_DEPTH = "raw_depth"  # depth as the sensor gave it, 0 where it saw nothing
 STATE = ".preparing.json"
 LOCK = ".preparing.lock"
+DISCARDED = "discarded"  # in the state: what is to go before anything new is made
 
 
 @dataclass(frozen=True)
@@ -143,24 +145,6 @@ def rgb_info(rows: Sequence[ManifestRow]) -> ModalityInfo:
     return ModalityInfo(RGB, suffixes.pop() if len(suffixes) == 1 else "", RGB, 3, "uint8")
 
 
-def work_lines(size_bytes: int, seconds: float, workers: int, *, estimated: bool) -> list[tuple[str, str]]:
-    """The last lines of a report: what was written, and how long it took.
-
-    Args:
-        size_bytes: of the files.
-        seconds: wall time.
-        workers: processes.
-        estimated: whether both are what a dry run expects.
-
-    Example:
-        >>> work_lines(1_500_000, 2.0, 1, estimated=False)
-        [('size', '1.5 MB'), ('time', '2.0 s with 1 process')]
-    """
-    estimate = " (estimate)" if estimated else ""
-    processes = f"{workers} process{'es' * (workers > 1)}"
-    return [("size", f"{size_bytes / 1e6:.1f} MB{estimate}"), ("time", f"{seconds:.1f} s with {processes}{estimate}")]
-
-
 def open_existing(out: Path) -> PreparedData | None:
     """The data set that is to be added to, None where a new one begins.
 
@@ -208,6 +192,8 @@ def check_part(root: Path, shard: Shard | None, old: PreparedData | None, new: I
         SettingsError: the folder holds something else, finished or begun, or a part would get more modalities.
     """
     state = read_state(root)
+    if DISCARDED in state:
+        return
     if state and (old is None or RGB in state):
         check_shard(shard, state.get(SHARD))
     elif old is not None:
@@ -222,10 +208,24 @@ def begin(root: Path, settings: Mapping[str, Mapping[str, Any]], shard: Shard | 
         settings: by modality.
         shard: the part of the data set that is made; None for the whole.
     """
+    before = read_state(root)
+    for name in before.pop(DISCARDED, {}).get("folders", ()):
+        shutil.rmtree(root / name, ignore_errors=True)
+    before.pop(SHARD, None)
     begun = {name: dict(entry) for name, entry in settings.items()}
     part = {} if shard is None else {SHARD: shard.to_dict()}
-    before = {name: entry for name, entry in read_state(root).items() if name != SHARD}
     write_state(root, {**before, **begun, **part})
+
+
+def discard(root: Path, folders: Iterable[str]) -> None:
+    """Let `begin` remove what is to be made anew; from now on the folder is no data set, whenever a run is killed.
+
+    Args:
+        root: the data set, or what was begun of one.
+        folders: of its images, and of what belongs to them.
+    """
+    write_state(root, {DISCARDED: {"folders": list(folders)}})
+    (root / DESCRIPTION).unlink(missing_ok=True)
 
 
 def read_state(root: Path) -> dict[str, Any]:

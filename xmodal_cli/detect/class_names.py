@@ -32,6 +32,7 @@ SAME_THING: tuple[tuple[str, ...], ...] = (
     ("hair drier", "hair dryer"),
 )
 NOWHERE = -1
+NO_CLASS = "N/A"  # what torchvision calls COCO's numbers that mean nothing
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def match_classes(detector: Sequence[str], data: Sequence[str], given: Mapping[s
         given: further pairs, the detector's word to the data set's; they win.
 
     Raises:
-        SettingsError: they have nothing in common, or a given word is of neither.
+        SettingsError: they have nothing in common; or a given word is of neither, or means two classes.
 
     Example:
         >>> found = match_classes(["person", "couch", "bed"], ["bed", "sofa", "lamp"])
@@ -91,11 +92,12 @@ def match_classes(detector: Sequence[str], data: Sequence[str], given: Mapping[s
     _check_given(given, detector, data)
     places = {_plain(name): index for index, name in enumerate(data)}
     exact = {_plain(name) for name in detector} & places.keys()
-    found: dict[str, int] = {}
+    found = {own: places[_plain(theirs)] for own, theirs in given.items()}
     for name in detector:
-        words = [given[name]] if name in given else [name, *(word for word in _others(name) if word not in exact)]
-        index = next((places[_plain(word)] for word in words if _plain(word) in places), NOWHERE)
-        found[name] = NOWHERE if index in found.values() else index
+        if name not in found:
+            words = [name, *(word for word in _others(name) if word not in exact)]
+            index = next((places[_plain(word)] for word in words if _plain(word) in places), NOWHERE)
+            found[name] = NOWHERE if index in found.values() else index
     labels = np.array([found[name] for name in detector], np.int64)
     if not (labels >= 0).any():
         raise SettingsError(
@@ -105,7 +107,7 @@ def match_classes(detector: Sequence[str], data: Sequence[str], given: Mapping[s
     return ClassMap(
         labels,
         {name: data[index] for name, index in found.items() if index >= 0 and data[index] != name},
-        tuple(name for name, index in found.items() if index < 0),
+        tuple(name for name, index in found.items() if index < 0 and name != NO_CLASS),
         tuple(name for index, name in enumerate(data) if index not in set(labels.tolist())),
     )
 
@@ -135,6 +137,12 @@ def _check_given(given: Mapping[str, str], detector: Sequence[str], data: Sequen
             raise SettingsError(f"--class {own}={theirs}: the detector has no class {own!r}.", _known(detector))
         if theirs not in data:
             raise SettingsError(f"--class {own}={theirs}: the data set has no class {theirs!r}.", _known(data))
+    for theirs in given.values():
+        several = [own for own, meant in given.items() if meant == theirs]
+        if len(several) > 1:
+            raise SettingsError(
+                f"--class: {' and '.join(several)} cannot both be {theirs}.", "Name the one that comes closest."
+            )
 
 
 def _known(names: Sequence[str]) -> str:

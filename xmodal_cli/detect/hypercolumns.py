@@ -24,7 +24,7 @@ from xmodal_cli.models.backbones import Backbone
 from xmodal_cli.models.detector_files import read_detector
 from xmodal_cli.models.hypercolumn import REGION, Boxes, Level, MaskHead, MaskShape, mask_probabilities
 from xmodal_cli.models.layer_names import paper_names, usual_trace
-from xmodal_cli.models.layers import Tapped, layers, resolve_layer
+from xmodal_cli.models.layers import Tapped, grid, layers, resolve_layer
 from xmodal_cli.models.weights import load_file, load_tensors
 from xmodal_cli.runs.device import autocast
 from xmodal_cli.runs.folder import RunFolder
@@ -49,30 +49,31 @@ class Segmenter:
         backbone: the plain network that it shares its weights with.
         tapped: the detector's trunk, which gives every map that is read.
         head: the location classifiers.
+        centred: as in `MaskSettings`, with which they learned.
+        dropout: whether the region's feature loses units in training, as the detector's own did.
     """
 
     branch: Branch
     backbone: Backbone
     tapped: Tapped
     head: MaskHead
-
-    @property
-    def wanted(self) -> list[str]:
-        """The layers that are read: those of the hypercolumns, and the detector's."""
-        return [*(level.layer for level in self.head.shape.levels), self.branch.detector.layer]
+    centred: bool = True
+    dropout: bool = False
 
     @torch.no_grad()
     def maps(self, image: Tensor, precision: str = "fp32") -> list[Tensor]:
-        """The maps of an image, `(C, h, w)` float32 each: of every level, and of the detector.
+        """The maps of an image, `(C, h, w)` float32 each: of every level, and the one that the detector cuts up.
 
         Args:
             image: `(C, h, w)` as stored, at the network's size, on its device.
             precision: of the trunk.
         """
-        inputs = self.branch.detector.input.normalise(image[None])
+        detector = self.branch.detector
+        inputs = detector.input.normalise(image[None])
         with autocast(image.device, precision):
             found = self.tapped(inputs.contiguous(memory_format=torch.channels_last))
-        return [found[layer][0].float() for layer in self.wanted]
+            own = detector.joined(found[detector.layer], (inputs.shape[2], inputs.shape[3]))
+        return [*(found[level.layer][0].float() for level in self.head.shape.levels), own[0].float()]
 
     @torch.no_grad()
     def regions(self, maps: Sequence[Tensor], asked: Boxes) -> Tensor:
@@ -83,6 +84,10 @@ class Segmenter:
         scaled = detector.pool.scaled(asked.boxes_xyxy, asked.scale)
         features: Tensor = detector.head(detector.pool(detector.head.reduced(maps[-1][None]), [scaled]))
         return features.float()
+
+    def train(self, mode: bool) -> None:
+        """Training mode of what is frozen: all that it changes is whether the region's feature loses units."""
+        self.branch.detector.head.train(mode and self.dropout)
 
     @torch.no_grad()
     def probabilities(
@@ -168,8 +173,9 @@ def chosen_features(backbone: Backbone, layer: str, features: str | None) -> tup
     if features is None:
         return True, _usual_levels(backbone, layer)
     parts = [part.strip() for part in features.split("+")]
-    names = [resolve_layer(backbone, part) for part in parts if part != REGION]
-    if len(set(parts)) < len(parts):
+    named = [part if part == REGION else resolve_layer(backbone, part) for part in parts]
+    names = [name for name in named if name != REGION]
+    if len(set(named)) < len(named):
         raise SettingsError(f"--features {features!r} names a layer twice.", f"Write --features {REGION}+LAYER+LAYER")
     traced, known = usual_trace(backbone), _paths(backbone)
     last = traced.layers[known[layer]]
@@ -182,7 +188,7 @@ def chosen_features(backbone: Backbone, layer: str, features: str | None) -> tup
                 f"--features: the detector has no map {name!r}: it reads {backbone.name} up to {layer!r}.",
                 f"It has {', '.join(there[-6:])}; {REGION} is the feature of the region itself.",
             )
-    return REGION in parts, sorted(names, key=lambda name: traced.layers[known[name]].order)
+    return REGION in named, sorted(names, key=lambda name: traced.layers[known[name]].order)
 
 
 def _paths(backbone: Backbone) -> dict[str, str]:
@@ -230,8 +236,6 @@ def mask_shape(
         size_hw: of a usual image, as the network sees it.
         centred: respect where the maps' cells look; the original does not.
     """
-    from xmodal_cli.models.layers import grid
-
     scales, levels = paper_scales(backbone), list[Level]()
     for name in features[1]:
         found = grid(backbone, name, size_hw)
@@ -273,6 +277,7 @@ def load_segmenter(run: RunFolder) -> tuple[Segmenter, tuple[str, ...]]:
     branch, backbone, _ = read_branch(run, None)
     shape = MaskShape.from_dict(card["masks"])
     segmenter = assemble_segmenter(branch, backbone, shape, len(card["classes"]), seed=0)
+    segmenter = replace(segmenter, centred=bool(card["settings"]["centred"]))
     path = run.path / WEIGHTS
     load_tensors(segmenter.head.state_dict(), load_file(path), str(path))
     freeze(segmenter.head)

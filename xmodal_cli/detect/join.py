@@ -35,6 +35,7 @@ from xmodal_cli.models.torchvision_detectors import BODIES
 from xmodal_cli.runs.folder import RunFolder, open_run
 from xmodal_cli.runs.session import begin
 from xmodal_cli.transfer.adapted import read_adapter
+from xmodal_cli.transfer.levels import sizes_differ
 from xmodal_cli.transfer.regions import tap
 from xmodal_cli.transfer.student import Student, load_student
 from xmodal_cli.transfer.teacher import weights_hash
@@ -267,11 +268,5 @@ def join_runs(
 
 
 def size_notes(trained: Trained, student_run: RunFolder) -> list[str]:
-    """What one should know of the sizes at which both learned: features differ with the size of what is seen."""
-    taught, looks = min(student_run.card()["size_hw"]), trained.branches[0].size.short
-    if taught == looks:
-        return []
-    return [
-        f"The student learned from images with a short side of {taught} px, and the detector looks at {looks}: "
-        f"`xmodal distill --size {looks}` would teach it what the detector sees."
-    ]
+    """What one should know of the sizes at which both learned."""
+    return sizes_differ(student_run.card()["size_hw"], trained.branches[0].size.short)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from xmodal_cli import files
 from xmodal_cli.data.memory import common_size, fits_in_memory
 from xmodal_cli.data.prepared import PreparedData
-from xmodal_cli.data.proposals import Proposals, open_proposals, require, stored_methods
+from xmodal_cli.data.proposals import Proposals, if_stored, open_proposals, require
 from xmodal_cli.detect.branches import DETECTORS, VISION
 from xmodal_cli.detect.hypercolumns import (
     COMMAND,
@@ -95,8 +95,7 @@ def build(settings: MaskSettings) -> MaskPlan:
     card = detector.card()
     _check_data(data, branch.modality, described["encoding"], card["classes"], detector)
     features = chosen_features(backbone, branch.detector.layer, settings.features)
-    method = settings.proposals or _own_proposals(card, data)
-    proposals = open_proposals(data, method)
+    proposals = open_proposals(data, settings.proposals or if_stored(card["proposals"]["method"], data))
     ids, held_out = data.ids(settings.split), list[str]()
     if settings.hold_out:
         ids, held_out = data.hold_out(settings.split, settings.hold_out)
@@ -113,7 +112,14 @@ def build(settings: MaskSettings) -> MaskPlan:
         proposals_per_image=settings.proposals_per_image or card["cutoffs"]["proposals"],
     )
     segmenter = assemble_segmenter(branch, backbone, shape, len(data.classes), settings.seed)
+    segmenter = replace(segmenter, dropout=settings.dropout)
     samples = _samples(settings, data, ids, proposals, segmenter)
+    if not samples.ids:
+        raise DataError(
+            f"No mask can be learned: none of the {len(ids)} images of split {settings.split!r} of {data.root} has an "
+            "object.",
+            "Name a split that has annotations with --split.",
+        )
     watching = _samples(settings, data, held_out, proposals, segmenter) if held_out else None
     _scale(segmenter, samples)
     device = processes.own_device(settings.device)
@@ -161,12 +167,6 @@ def _check_data(
             f"{', '.join(data.classes[:6])}, ...: the classes must be the same.",
             "Use the data set that the detector learned from.",
         )
-
-
-def _own_proposals(card: Mapping[str, Any], data: PreparedData) -> str | None:
-    """The proposals that the detector learned with, where the data set has them."""
-    method = str(card["proposals"]["method"])
-    return method if method in stored_methods(data) else None
 
 
 def _samples(

@@ -25,8 +25,16 @@ from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.detect.detection_files import read_detections, read_segmentations, write_detections
 from xmodal_cli.detect.hypercolumns import Segmenter, load_segmenter
 from xmodal_cli.detect.mask_samples import check_masks
-from xmodal_cli.detect.run_evaluation import Together, at_size, detect_together
-from xmodal_cli.detect.scoring import COMMAND, DETECTIONS, RESULTS, evaluation_folder, labelled_images, objects_of
+from xmodal_cli.detect.run_evaluation import Together, at_size, detect_together, reading_notes
+from xmodal_cli.detect.scoring import (
+    COMMAND,
+    DETECTIONS,
+    RESULTS,
+    evaluation_folder,
+    labelled_images,
+    objects_of,
+    of_classes,
+)
 from xmodal_cli.detect.superpixels import FOLDER, THRESHOLD, on_pixels, on_superpixels, superpixels_of
 from xmodal_cli.errors import DataError, SettingsError
 from xmodal_cli.metrics.detections import Detections
@@ -46,10 +54,12 @@ class Projection:
     Args:
         superpixels: whether whole superpixels are taken, or pixels.
         threshold: mean probability from which on they are.
+        centred: as in `superpixels.paste`; runs decide it, by how they learned.
     """
 
     superpixels: bool = True
     threshold: float = THRESHOLD
+    centred: bool = True
 
     def check(self) -> None:
         """Find out whether the threshold is a probability.
@@ -76,6 +86,7 @@ class MaskEvaluation:
         projection: how masks were made; None for those made elsewhere.
         superpixels: where superpixels came from: `imported`, `computed`, `both`, or `none`.
         seconds_per_image: of detecting and of masks.
+        notes: what one should know when reading the figures.
     """
 
     subject: str
@@ -89,6 +100,7 @@ class MaskEvaluation:
     projection: Projection | None = None
     superpixels: str = "none"
     seconds_per_image: float = 0.0
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The `results` of `--json`."""
@@ -100,6 +112,7 @@ class MaskEvaluation:
             "superpixels": self.superpixels,
             "projection": self.projection and asdict(self.projection),
             "folder": str(self.folder),
+            "notes": list(self.notes),
             "seconds_per_image": round(self.seconds_per_image, 4),
         }
 
@@ -111,11 +124,13 @@ class Masked:
     Args:
         detections: `images` index the IDs that were asked for, `labels` the data set's classes.
         masks: of each, compressed RLE.
+        projection: how they were made.
         together: what found them.
     """
 
     detections: Detections
     masks: list[Rle]
+    projection: Projection
     together: Together
 
 
@@ -147,7 +162,8 @@ def detect_masks(
         XmodalError: settings, runs or data are at fault.
     """
     projection.check()
-    loaded = [load_segmenter(run) for run in runs]
+    loaded = [load_segmenter(run)[0] for run in runs]
+    projection = replace(projection, centred=all(each.centred for each in loaded))
     count = len(ids)
     together = detect_together(
         runs,
@@ -161,9 +177,8 @@ def detect_masks(
     found = together.detections
     if least_score is not None:
         found = found[found.scores >= least_score]
-    on = resolve_device(device)
-    size = detecting.get("size")
-    segmenters = [replace(each, branch=at_size(each.branch, size)).to(on) for each, _ in loaded]
+    on, size = resolve_device(device), detecting.get("size")
+    segmenters = [replace(each, branch=at_size(each.branch, size)).to(on) for each in loaded]
     known = np.flatnonzero(together.classes.labels >= 0)
     own_labels = np.zeros(len(data.classes), np.int64)  # the detector's label of each class of the data set
     own_labels[together.classes.labels[known]] = known
@@ -178,7 +193,7 @@ def detect_masks(
             for index, mask in zip(mine, regions(probabilities, here.boxes_xyxy, data, name, projection), strict=True):
                 masks[index] = mask
         watch(count + number + 1, 2 * count)
-    return Masked(found, [mask for mask in masks if mask is not None], together)
+    return Masked(found, [mask for mask in masks if mask is not None], projection, together)
 
 
 def fused_probabilities(
@@ -210,10 +225,13 @@ def regions(
 ) -> list[Rle]:
     """Regions of one image, as compressed RLE, in the order of the boxes."""
     size_hw = data.size_hw(name)
+    threshold, centred = projection.threshold, projection.centred
     if projection.superpixels:
         labels = superpixels_of(data, name)
-        return encode_masks(on_superpixels(probabilities, boxes_xyxy, labels, projection.threshold), size_hw)
-    return encode_masks(on_pixels(probabilities, boxes_xyxy, size_hw, projection.threshold), size_hw)
+        masks = on_superpixels(probabilities, boxes_xyxy, labels, threshold, centred=centred)
+    else:
+        masks = on_pixels(probabilities, boxes_xyxy, size_hw, threshold, centred=centred)
+    return encode_masks(masks, size_hw)
 
 
 def evaluate_masks(
@@ -265,10 +283,12 @@ def evaluate_masks(
         "proposals": {"method": found.together.proposals.method, "sha256": found.together.proposals.content_hash},
         "cutoffs": asdict(found.together.trained[0].cutoffs),
         "superpixels": origin(data, ids) if projection.superpixels else "none",
-        "projection": asdict(projection),
+        "projection": asdict(found.projection),
+        "classes": found.together.classes.to_dict(),
+        "notes": reading_notes(found.together, data, split),
     }
-    name = "+".join(run.path.name for run in runs)
-    return _scored(found.detections, found.masks, data, split, name, about, root, projection, seconds)
+    name, known = "+".join(run.path.name for run in runs), found.together.classes.known()
+    return _scored(found.detections, found.masks, data, split, name, about, root, found.projection, seconds, known)
 
 
 def evaluate_mask_file(path: Path, data: PreparedData, *, split: str, root: Path = Path("runs")) -> MaskEvaluation:
@@ -311,23 +331,11 @@ def _scored(
     root: Path,
     projection: Projection | None,
     seconds: float,
+    only: Sequence[int] | None = None,
 ) -> MaskEvaluation:
-    """Score masks and keep the result."""
+    """Score masks, those of some classes if only these are known, and keep the result."""
     labelled = labelled_images(data, split)
-    counted = np.flatnonzero(labelled[found.images])
-    there = [
-        compressed(segmentation, data.size_hw(image))
-        for image, each in data.annotations(split).items()
-        for segmentation in each.segmentations
-    ]
-    empty = encode_masks(np.zeros((1, 1), np.uint8), (1, 1))[0]  # of a crowd without one: nobody overlaps it
-    result = region_ap(
-        found[counted],
-        objects_of(data, split),
-        data.classes,
-        [masks[index] for index in counted.tolist()],
-        [empty if mask is None else mask for mask in there],
-    )
+    result = _compared(found, masks, data, split, labelled, range(len(data.classes)) if only is None else only)
     evaluation = MaskEvaluation(
         about["subject"],
         tuple(Path(run) for run in about["runs"]),
@@ -340,9 +348,37 @@ def _scored(
         projection,
         about["superpixels"],
         seconds,
+        tuple(about.get("notes", ())),
     )
     _save(evaluation, found, masks, data, about)
     return evaluation
+
+
+def _compared(
+    found: Detections,
+    masks: Sequence[Rle],
+    data: PreparedData,
+    split: str,
+    labelled: NDArray[np.bool_],
+    only: Sequence[int],
+) -> RegionResult:
+    """The figures of some classes, in the images that are annotated."""
+    objects, real = of_classes(objects_of(data, split), only, data.classes)
+    found, own = of_classes(found, only, data.classes)
+    counted = np.flatnonzero(labelled[found.images])
+    there = [
+        compressed(segmentation, data.size_hw(image))
+        for image, each in data.annotations(split).items()
+        for segmentation in each.segmentations
+    ]
+    empty = encode_masks(np.zeros((1, 1), np.uint8), (1, 1))[0]  # of a crowd without one: nobody overlaps it
+    return region_ap(
+        found[counted],
+        objects,
+        tuple(data.classes[index] for index in only),
+        [masks[index] for index in own[counted].tolist()],
+        [there[index] or empty for index in real.tolist()],
+    )
 
 
 def _save(

@@ -121,7 +121,7 @@ class MaskSamples(Dataset[dict[str, Any]]):
         in_memory: keep images at the network's size; only useful without worker processes.
 
     Raises:
-        DataError: an object has no mask, or there is no box to learn from.
+        DataError: an object has no mask.
     """
 
     def __init__(
@@ -152,11 +152,6 @@ class MaskSamples(Dataset[dict[str, Any]]):
             [np.bincount(self.found[name].labels, minlength=len(data.classes)) for name in self.ids], np.int64
         ).reshape(len(self.ids), len(data.classes))
         self.maps: dict[str, list[Tensor]] = {}  # of the frozen trunk, by ID; they stand in for images
-        if not self.ids:
-            raise DataError(
-                f"No mask can be learned: none of the {len(annotations)} images of {data.root} has an object.",
-                "Name a split that has annotations with --split.",
-            )
 
     def __len__(self) -> int:
         return len(self.ids)

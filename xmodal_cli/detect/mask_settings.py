@@ -36,7 +36,9 @@ class MaskSettings(TrainingSettings):
         boxes: drawn from an image in one draw; `batch_size` counts draws.
         full_weight_px: side of a square, in pixels of the image, from whose area on boxes count fully; smaller ones
             count by their area (the original: 224). 0 counts all the same.
-        centred: respect where the maps' cells and a mask's places look; the original rounds otherwise.
+        centred: respect where the maps' cells, a mask's places and pixels look; the original rounds otherwise.
+        dropout: drop units of the region's feature in training, as in the detector's own; the original does, although
+            what gives that feature stays as it is.
         region_lr: factor on learning rate and decay of the classifiers of the region's own feature.
     """
 
@@ -54,6 +56,7 @@ class MaskSettings(TrainingSettings):
     boxes: int = 5
     full_weight_px: float = 0.0
     centred: bool = True
+    dropout: bool = False
     region_lr: float = 1.0
     batch_size: int = field(default=8, kw_only=True)  # draws in a step, each of one class and one image
     lr: float = field(default=3e-3, kw_only=True)
@@ -82,6 +85,7 @@ PAPER: dict[str, Any] = {
     "proposals_per_image": 2000,
     "full_weight_px": 224.0,
     "centred": False,
+    "dropout": True,
     "seed": 3,
     "checkpoint_every": 1000,
 }

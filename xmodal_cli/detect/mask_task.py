@@ -46,6 +46,7 @@ class MaskTask:
 
     def step(self, module: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
         """The loss of a batch, the mean of its draws': of one box, summed over its places."""
+        self.segmenter.train(True)
         losses = []
         for draw in batch["draws"]:
             logits = self._logits(module, draw)
@@ -55,6 +56,7 @@ class MaskTask:
 
     def evaluate(self) -> dict[str, float]:
         """Mean IoU, in percent, of masks in annotated boxes of held-out images; empty when nothing is held out."""
+        self.segmenter.train(False)
         overlaps: list[Tensor] = []
         for draw in self.watched:
             figure = mask_probabilities(self._logits(self.module, draw)) >= FIGURE

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from xmodal_cli.data.prepared import PreparedData
-from xmodal_cli.data.proposals import Proposals, open_proposals, stored_methods
+from xmodal_cli.data.proposals import Proposals, if_stored, open_proposals
 from xmodal_cli.detect.branches import Branch, Trained, is_vision, load_trained
 from xmodal_cli.detect.class_names import ClassMap, match_classes
 from xmodal_cli.detect.detection_files import read_detections
@@ -106,6 +106,7 @@ def evaluate_runs(
     labelled_images(data, split)  # refused now, not after minutes of detection
     if any(is_vision(run) for run in runs):
         visions = [load_vision(run) for run in same_kind(runs)]
+        check_of_regions(proposals, size, precision)
         return evaluate_visions(visions, data, split, metric, classes=classes, device=device, root=root, watch=watch)
     began, ids = time.monotonic(), data.ids(split)
     how: dict[str, Any] = {"proposals": proposals, "size": size, "classes": classes, "device": device}
@@ -120,7 +121,7 @@ def evaluate_runs(
         "sizes": [branch.size.short for branch in together.branches],
         "classes": together.classes.to_dict(),
     }
-    notes = together.classes.notes() + _notes(trained, data, split, stored)
+    notes = reading_notes(together, data, split)
     name = "+".join(run.path.name for run in runs)
     return _scored(found, data, split, metric, name, about, notes, root, seconds, together.classes.known())
 
@@ -140,6 +141,26 @@ def same_kind(runs: Sequence[RunFolder]) -> Sequence[RunFolder]:
     return runs
 
 
+def check_of_regions(proposals: str | None, size: int | None, precision: str) -> None:
+    """Find out whether something is asked of a torchvision detector that only Fast R-CNN on proposals does.
+
+    Raises:
+        SettingsError: it is.
+    """
+    asked = {
+        "--proposals": proposals is not None,
+        "--size": size is not None,
+        "--precision": precision not in ("auto", "fp32"),
+    }
+    given = [name for name, used in asked.items() if used]
+    if given:
+        raise SettingsError(
+            f"{' and '.join(given)}: torchvision's detectors make their own proposals, choose their own size, and run "
+            "in fp32.",
+            "Leave it out; it is for detectors of `xmodal finetune`.",
+        )
+
+
 def evaluate_visions(
     visions: Sequence[Vision],
     data: PreparedData,
@@ -152,12 +173,8 @@ def evaluate_visions(
     watch: Watcher = lambda done, total: None,
 ) -> DetectionEvaluation:
     """Score a torchvision detector, or several fused, as `evaluate_runs` does."""
-    for vision in visions:
-        check_encoding(vision.modality, vision.encoding, data)
-    matched = match_classes(visions[0].classes, data.classes, classes)
     began, ids = time.monotonic(), data.ids(split)
-    found = detect_each(visions, data, ids, resolve_device(device), watch)
-    found = replace(found, labels=matched.labels[found.labels])
+    found, matched = detect_visions(visions, data, ids, classes=classes, device=device, watch=watch)
     seconds = (time.monotonic() - began) / max(1, len(ids))
     names = [vision.run.path.name if vision.run else vision.detector.name for vision in visions]
     about = {
@@ -165,8 +182,31 @@ def evaluate_visions(
         "runs": [str(vision.run.path) for vision in visions if vision.run],
         "classes": matched.to_dict(),
     }
-    known = found[found.labels >= 0]
-    return _scored(known, data, split, metric, "+".join(names), about, matched.notes(), root, seconds, matched.known())
+    notes = [note for vision in visions if vision.run for note in _learned_from(vision.run, data, split)]
+    notes = matched.notes() + notes
+    return _scored(found, data, split, metric, "+".join(names), about, notes, root, seconds, matched.known())
+
+
+def detect_visions(
+    visions: Sequence[Vision],
+    data: PreparedData,
+    ids: Sequence[str],
+    *,
+    classes: Mapping[str, str] | None = None,
+    device: str = "auto",
+    watch: Watcher = lambda done, total: None,
+) -> tuple[Detections, ClassMap]:
+    """As `detect_together` with torchvision detectors: what was found, of the data set's classes, and which those are.
+
+    Raises:
+        XmodalError: settings, runs or data are at fault.
+    """
+    for vision in visions:
+        check_encoding(vision.modality, vision.encoding, data)
+    matched = match_classes(visions[0].classes, data.classes, classes)
+    found = detect_each(visions, data, ids, resolve_device(device), watch)
+    found = replace(found, labels=matched.labels[found.labels])
+    return found[found.labels >= 0], matched
 
 
 @dataclass(frozen=True)
@@ -217,7 +257,7 @@ def detect_together(
     for branch in branches:
         check_modality(branch, data)
     matched = match_classes(trained[0].classes, data.classes, classes)
-    stored = open_proposals(data, proposals or _own_proposals(trained[0], data))
+    stored = open_proposals(data, proposals or if_stored(str(trained[0].proposals["method"]), data))
     on = resolve_device(device)
     for branch in branches:
         branch.detector.to(on)
@@ -350,26 +390,29 @@ def classes_won(ours: DetectionScores, theirs: Earlier) -> dict[str, Any]:
     }
 
 
-def _own_proposals(trained: Trained, data: PreparedData) -> str | None:
-    """The proposals that a run learned with, where the data set has them."""
-    method = str(trained.proposals["method"])
-    return method if method in stored_methods(data) else None
-
-
-def _notes(trained: Sequence[Trained], data: PreparedData, split: str, stored: Proposals) -> list[str]:
-    """What one should know when reading the figures."""
-    notes, scored = [], set(data.ids(split))
-    for each in trained:
-        name, learned = each.run.path.name, each.card["data"]
-        at_home = Path(learned["path"]) == data.root.resolve()
-        shared = len(scored & set(data.ids(learned["split"]))) if at_home else 0
-        if shared:
-            notes.append(f"{name} learned from {shared} of the {len(scored)} images scored.")
+def reading_notes(together: Together, data: PreparedData, split: str) -> list[str]:
+    """What one should know when reading the figures of what was found in a split."""
+    notes, stored = together.classes.notes(), together.proposals
+    for each in together.trained:
+        name = each.run.path.name
+        notes += _learned_from(each.run, data, split)
         if each.proposals["method"] != stored.method:
             notes.append(f"{name} learned with the proposals {each.proposals['method']}, not {stored.method}.")
-        elif at_home and each.proposals["description"]["sha256"] != stored.content_hash:
+        elif _at_home(each.run, data) and each.proposals["description"]["sha256"] != stored.content_hash:
             notes.append(f"The proposals {stored.method} have been made anew since {name} learned with them.")
     return notes
+
+
+def _learned_from(run: RunFolder, data: PreparedData, split: str) -> list[str]:
+    """How many of the images scored a run learned from, if any."""
+    scored = set(data.ids(split))
+    shared = len(scored & set(data.ids(run.card()["data"]["split"]))) if _at_home(run, data) else 0
+    return [f"{run.path.name} learned from {shared} of the {len(scored)} images scored."] if shared else []
+
+
+def _at_home(run: RunFolder, data: PreparedData) -> bool:
+    """Whether a data set is the one that a run learned from."""
+    return Path(run.card()["data"]["path"]) == data.root.resolve()
 
 
 def _scored(

@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from xmodal_cli.metrics.coco import CocoResult, coco_ap
 from xmodal_cli.metrics.detections import Detections, Objects
 from xmodal_cli.runs.folder import CONFIG
 
+Flat = TypeVar("Flat", Detections, Objects)
 Metric = Callable[[Detections, Objects, tuple[str, ...]], ApResult | CocoResult]
 METRICS: dict[str, Metric] = {"voc": voc_ap, "coco": coco_ap}
 COMMAND = "evaluate"
@@ -168,13 +169,24 @@ def score_detections(
         raise ValueError(f"detections of image {detections.images.max()}; split {split!r} has {len(labelled)} images")
     found, objects, classes = detections[labelled[detections.images]], objects_of(data, split), data.classes
     if only is not None:
-        place = np.full(len(data.classes), -1)
-        place[list(only)] = np.arange(len(only))
-        found, objects = found[place[found.labels] >= 0], objects[place[objects.labels] >= 0]
-        found, objects = replace(found, labels=place[found.labels]), replace(objects, labels=place[objects.labels])
+        found, objects = of_classes(found, only, classes)[0], of_classes(objects, only, classes)[0]
         classes = tuple(data.classes[index] for index in only)
     result = METRICS[metric](found, objects, classes)
     return DetectionScores(metric, result, split, int(labelled.sum()), int((~labelled).sum()))
+
+
+def of_classes(flat: Flat, only: Sequence[int], classes: Sequence[str]) -> tuple[Flat, NDArray[np.int64]]:
+    """Those detections or objects that are of some classes, and where they stood.
+
+    Args:
+        flat: labels index `classes`.
+        only: the classes that are kept, by index; labels index these afterwards.
+        classes: all of them.
+    """
+    place = np.full(len(classes), -1)
+    place[list(only)] = np.arange(len(only))
+    kept = np.flatnonzero(place[flat.labels] >= 0)
+    return replace(flat[kept], labels=place[flat.labels[kept]]), kept
 
 
 def evaluation_folder(runs: Path, name: str, split: str) -> Path:

@@ -8,6 +8,7 @@ Shapes: `(H, W)` int32 label images, P superpixels, N masks of one image, S x S 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,6 +29,7 @@ COUNT = 2000  # superpixels of an image, about
 SIDE_PX = 280  # longer side of the image that they are cut in; more finds objects no better, five times slower
 SMOOTHING_PX = 1.0
 VIEWS = ("all", "depth", "colour")  # which channels count how much; the first whose channels are there
+LEAST_PX = 1e-6  # side of a box that is divided by
 THRESHOLD = 0.4  # mean probability from which on a superpixel is part of a region (recipe 5.1)
 
 Labels = NDArray[np.int32]
@@ -96,28 +98,36 @@ def superpixels_of(data: PreparedData, name: str) -> Labels:
 
 
 def paste(
-    probabilities: NDArray[np.float32], box_xyxy: NDArray[np.floating], size_hw: tuple[int, int]
+    probabilities: NDArray[np.float32],
+    box_xyxy: NDArray[np.floating],
+    size_hw: tuple[int, int],
+    *,
+    centred: bool = True,
 ) -> tuple[slice, slice, NDArray[np.float32]]:
     """A mask of a box on the pixels of its image: the rows and columns it covers, and the probability at each.
 
-    Pixels whose centre lies in the box read the place that they lie in; nothing is said of others.
+    Pixels whose centre lies in the box read the place that their centre lies in; nothing is said of others.
 
     Args:
         probabilities: `(S, S)`.
-        box_xyxy: `(4,)` pixels, exclusive ends; its corners are rounded up, as the original's (recipe 5.4).
+        box_xyxy: `(4,)` pixels, exclusive ends.
         size_hw: of the image.
+        centred: as said. The original rounds the corners up and reads the place of a pixel's first corner instead
+            (recipe 5.4), which moves a mask by up to a pixel and a half, down and to the right.
 
     Example:
-        >>> rows, columns, values = paste(np.ones((50, 50), np.float32), np.array([1.5, 0.0, 4.0, 9.0]), (5, 8))
+        >>> rows, columns, values = paste(np.ones((50, 50), np.float32), np.array([1.6, 0.0, 4.0, 9.0]), (5, 8))
         >>> rows, columns, values.shape
         (slice(0, 5, None), slice(2, 4, None), (5, 2))
     """
-    left, top, right, bottom = (int(edge) for edge in np.ceil(box_xyxy))
+    left, top, right, bottom = box_xyxy.astype(np.float64) if centred else np.ceil(box_xyxy)
+    within, places = 0.5 if centred else 0.0, probabilities.shape[0]  # where in a pixel
     picked = []
-    for first, last, limit in ((top, bottom, size_hw[0]), (left, right, size_hw[1])):
-        pixels = np.arange(max(first, 0), max(min(last, limit), max(first, 0)))
-        cells = np.floor((pixels - first) * probabilities.shape[0] / max(last - first, 1)).astype(np.int64)
-        picked.append((slice(max(first, 0), max(first, 0) + len(pixels)), cells))
+    for low, high, limit in ((top, bottom, size_hw[0]), (left, right, size_hw[1])):
+        first, last = max(math.ceil(low - within), 0), min(math.ceil(high - within), limit)
+        pixels = np.arange(first, max(first, last))
+        cells = np.floor((pixels + within - low) * (places / max(high - low, LEAST_PX))).astype(np.int64)
+        picked.append((slice(first, first + len(pixels)), np.minimum(cells, places - 1)))
     (rows, down), (columns, across) = picked
     return rows, columns, probabilities[down[:, None], across[None, :]]
 
@@ -127,6 +137,8 @@ def on_superpixels(
     boxes_xyxy: NDArray[np.float32],
     labels: Labels,
     threshold: float = THRESHOLD,
+    *,
+    centred: bool = True,
 ) -> NDArray[np.uint8]:
     """Whole superpixels whose mean probability reaches a threshold; outside its box a mask is 0.
 
@@ -135,6 +147,7 @@ def on_superpixels(
         boxes_xyxy: `(N, 4)`.
         labels: `(H, W)`, from 0 without gaps.
         threshold: of the mean.
+        centred: as in `paste`.
 
     Returns:
         `(N, W * H)` 0 or 1, pixels column by column, as masks are encoded.
@@ -143,18 +156,23 @@ def on_superpixels(
     sizes = np.bincount(labels.ravel())
     chosen = np.zeros((len(boxes_xyxy), len(sizes)), np.uint8)
     for number, (each, box) in enumerate(zip(probabilities, boxes_xyxy, strict=True)):
-        rows, columns, values = paste(each, box, size_hw)
+        rows, columns, values = paste(each, box, size_hw, centred=centred)
         sums = np.bincount(labels[rows, columns].ravel(), values.ravel(), minlength=len(sizes))
         chosen[number] = (sums >= threshold * sizes) & (sums > 0)
     return chosen[:, labels.T.ravel()]
 
 
 def on_pixels(
-    probabilities: NDArray[np.float32], boxes_xyxy: NDArray[np.float32], size_hw: tuple[int, int], threshold: float
+    probabilities: NDArray[np.float32],
+    boxes_xyxy: NDArray[np.float32],
+    size_hw: tuple[int, int],
+    threshold: float,
+    *,
+    centred: bool = True,
 ) -> NDArray[np.uint8]:
     """The same without superpixels: every pixel by its own probability; `(N, W * H)`."""
     masks = np.zeros((len(boxes_xyxy), size_hw[1], size_hw[0]), np.uint8)
     for mask, each, box in zip(masks, probabilities, boxes_xyxy, strict=True):
-        rows, columns, values = paste(each, box, size_hw)
+        rows, columns, values = paste(each, box, size_hw, centred=centred)
         mask[columns, rows] = (values >= threshold).T
     return masks.reshape(len(masks), -1)

@@ -37,6 +37,7 @@ from xmodal_cli.models.weights import load_file, load_into, save_file
 from xmodal_cli.runs.folder import RunFolder
 from xmodal_cli.runs.session import begin
 from xmodal_cli.transfer.adapted import read_adapter
+from xmodal_cli.transfer.levels import sizes_differ
 from xmodal_cli.transfer.student import Student, load_student
 from xmodal_cli.transfer.teacher import weights_hash
 
@@ -141,6 +142,11 @@ def _card(
         "settings": dict(settings),
         "student": {key: student.card[key] for key in ("what", "size_hw")} | {"run": settings["student"]},
     }
+
+
+def vision_size_notes(vision: Vision, student_run: RunFolder) -> list[str]:
+    """As `join.size_notes`, for a torchvision detector."""
+    return sizes_differ(student_run.card()["size_hw"], vision.detector.short_px, square=vision.detector.square)
 
 
 def taught_with(name: str, run: RunFolder, student: Student, weights: str | None = None) -> VisionDetector:

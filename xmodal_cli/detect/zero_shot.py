@@ -5,19 +5,28 @@ The three rows of the paper's Table 5: RGB, the modality without labels, and bot
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from xmodal_cli.data.prepared import RGB, PreparedData
+from xmodal_cli.data.proposals import if_stored, open_proposals, require
 from xmodal_cli.detect.branches import Trained
-from xmodal_cli.detect.join import join_runs, size_notes
-from xmodal_cli.detect.run_evaluation import DetectionEvaluation, evaluate_runs, evaluate_visions
+from xmodal_cli.detect.class_names import match_classes
+from xmodal_cli.detect.join import check_student, join_runs, size_notes
+from xmodal_cli.detect.run_evaluation import (
+    DetectionEvaluation,
+    check_encoding,
+    check_of_regions,
+    evaluate_runs,
+    evaluate_visions,
+)
 from xmodal_cli.detect.scoring import check_metric, labelled_images
 from xmodal_cli.detect.unadapted import show_unadapted
-from xmodal_cli.detect.vision_join import Vision, join_vision, load_vision, taught_with
+from xmodal_cli.detect.vision_join import Vision, join_vision, load_vision, taught_with, vision_size_notes
 from xmodal_cli.errors import SettingsError
+from xmodal_cli.models.torchvision_detectors import detector_classes
 from xmodal_cli.runs.folder import RunFolder
 from xmodal_cli.transfer.student import load_student
 
@@ -109,8 +118,9 @@ def zero_shot(
         XmodalError: the two do not go together, or data and settings are at fault.
     """
     if scoring is not None:
-        check_metric(scoring.metric)
-        labelled_images(scoring.data, scoring.split)  # refused now, before a run is made
+        _check(scoring, trained.classes, student)
+        method = scoring.proposals or if_stored(str(trained.proposals["method"]), scoring.data)
+        require(open_proposals(scoring.data, method), scoring.data.ids(scoring.split))
     if isinstance(student, RunFolder):
         joined = join_runs(trained, student, runs=runs, name=name, overwrite=overwrite)
         notes = tuple(size_notes(trained, student))
@@ -151,13 +161,8 @@ def zero_shot_vision(
         XmodalError: the two do not go together, or data and settings are at fault.
     """
     if scoring is not None:
-        check_metric(scoring.metric)
-        labelled_images(scoring.data, scoring.split)
-        if scoring.proposals is not None or scoring.size is not None:
-            raise SettingsError(
-                "--proposals and --size are for Fast R-CNN: torchvision's detectors make their own proposals.",
-                "Leave them out.",
-            )
+        check_of_regions(scoring.proposals, scoring.size, scoring.precision)
+        _check(scoring, detector_classes(detector), student)
     joined = join_vision(detector, student, weights=weights, runs=runs, run_name=name, overwrite=overwrite)
     below = load_vision(joined)
     scores: dict[str, DetectionEvaluation] = {}
@@ -178,7 +183,17 @@ def zero_shot_vision(
                 root=runs,
                 watch=watch,
             )
-    return ZeroShotResult(joined.path, detector, below.modality, scores)
+    return ZeroShotResult(joined.path, detector, below.modality, scores, tuple(vision_size_notes(below, student)))
+
+
+def _check(scoring: Scoring, classes: Sequence[str], student: RunFolder | str) -> None:
+    """Refuse now, before a run is made, what could not be scored."""
+    check_metric(scoring.metric)
+    labelled_images(scoring.data, scoring.split)
+    match_classes(classes, scoring.data.classes, scoring.classes)
+    if isinstance(student, RunFolder):
+        check_student(student)
+        check_encoding(student.card()["modality"], student.card()["encoding"], scoring.data)
 
 
 def _scored(subject: list[RunFolder], scoring: Scoring, runs: Path, watch: Watcher) -> DetectionEvaluation:

@@ -87,7 +87,11 @@ class Detector(nn.Module):
     def maps(self, images: Tensor) -> Tensor:
         """The map of normalised images: `(N, C', h, w)`."""
         maps: Tensor = self.trunk(images.contiguous(memory_format=torch.channels_last))[self.layer]
-        return maps if self.joint is None else self.joint(maps, (images.shape[2], images.shape[3]))
+        return self.joined(maps, (images.shape[2], images.shape[3]))
+
+    def joined(self, maps: Tensor, image_hw: tuple[int, int]) -> Tensor:
+        """The trunk's map `(N, C, h, w)` as regions are cut from it: that of the layer which it stands for, if any."""
+        return maps if self.joint is None else self.joint(maps, image_hw)
 
     def regions(self, maps: Tensor, boxes: Sequence[Tensor]) -> RegionOutputs:
         """Scores and deltas of boxes on maps that are there already."""

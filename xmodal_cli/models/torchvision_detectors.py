@@ -70,6 +70,16 @@ class VisionDetector:
     classes: tuple[str, ...]
     weights: str
 
+    @property
+    def short_px(self) -> int:
+        """The short side at which it looks at images."""
+        return int(self.module.transform.min_size[-1])
+
+    @property
+    def square(self) -> bool:
+        """Whether it squeezes every image into a square of that side, as SSD does."""
+        return self.module.transform.fixed_size is not None
+
 
 def is_detector(name: str) -> bool:
     """Whether a name is that of a torchvision detector.
@@ -93,6 +103,18 @@ def check_detector(name: str) -> str:
             f"{name!r} is no detector of torchvision.", closest(plain, BODIES) or f"Known are {', '.join(BODIES)}."
         )
     return plain
+
+
+def detector_classes(name: str) -> tuple[str, ...]:
+    """Names of a detector's labels from 1 on; COCO's numbers that mean nothing are called N/A.
+
+    Raises:
+        SettingsError: there is no such detector.
+    """
+    import torchvision
+
+    categories = torchvision.models.get_model_weights(check_detector(name)).DEFAULT.meta["categories"]
+    return tuple(categories[1:])
 
 
 def build_detector(
@@ -123,10 +145,9 @@ def build_detector(
         load_state(module, plain, load_file(path), str(path))
         origin = published(model).tag if str(weights) == COCO else f"file:{files.sha256(path)}"
     module.eval().requires_grad_(False)
-    categories = torchvision.models.get_model_weights(plain).DEFAULT.meta["categories"]
     network, levels = _inside(plain, module)
     network.weights = f"{plain}:{origin}"
-    return VisionDetector(plain, module, network, levels, tuple(categories[1:]), origin)
+    return VisionDetector(plain, module, network, levels, detector_classes(plain), origin)
 
 
 def load_state(module: nn.Module, name: str, state: Mapping[str, Tensor], what: str) -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from xmodal_cli.data.masks import decode_mask
 from xmodal_cli.data.prepared import PreparedData
-from xmodal_cli.detect.branches import DETECTORS
+from xmodal_cli.detect.branches import DETECTORS, is_vision
 from xmodal_cli.detect.detection_files import read_detections, read_segmentations
 from xmodal_cli.detect.hypercolumns import COMMAND as MASKS
 from xmodal_cli.detect.mask_evaluation import Projection, detect_masks
-from xmodal_cli.detect.run_evaluation import detect_together
+from xmodal_cli.detect.run_evaluation import detect_together, detect_visions, same_kind
+from xmodal_cli.detect.vision_join import load_vision
 from xmodal_cli.errors import SettingsError, closest
 from xmodal_cli.pictures.detections import Scene, scenes_of
 from xmodal_cli.pictures.eyes import evenly
@@ -77,7 +78,11 @@ def scenes_of_runs(
         ]
         annotations = data.annotations(split)
         return scenes_of(made.detections, shown, shown, annotations, least_score=least_score, most=most, masks=masks)
-    found = detect_together(runs, data, shown, device=device, watch=watch).detections
+    if any(is_vision(run) for run in runs):
+        visions = [load_vision(run) for run in same_kind(runs)]
+        found = detect_visions(visions, data, shown, device=device, watch=watch)[0]
+    else:
+        found = detect_together(runs, data, shown, device=device, watch=watch).detections
     return scenes_of(found, shown, shown, data.annotations(split), least_score=least_score, most=most)
 
 

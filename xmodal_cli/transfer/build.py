@@ -23,7 +23,7 @@ from xmodal_cli.models.grid import Grid
 from xmodal_cli.models.layers import Tapped, default_layer, grid, resolve_layer
 from xmodal_cli.runs import processes
 from xmodal_cli.runs.training_settings import FROM_TEACHER
-from xmodal_cli.transfer.levels import points_read
+from xmodal_cli.transfer.levels import points_read, sizes_differ
 from xmodal_cli.transfer.points import TransferPoint
 from xmodal_cli.transfer.region_samples import PairsWithRegions
 from xmodal_cli.transfer.regions import REGION_GRID, REGION_LAYERS, RegionTapped, read, tap
@@ -48,7 +48,7 @@ TEACHER_SEED = 7919  # added to the run's seed: a random teacher, as a control, 
 
 @dataclass(frozen=True)
 class Plan:
-    """Both networks and everything decided about them; what `build` gives."""
+    """Both networks and everything decided about them, and what one should know of it; what `build` gives."""
 
     settings: DistillSettings
     data: PreparedData
@@ -59,6 +59,7 @@ class Plan:
     tapped: Tapped | RegionTapped
     points: list[TransferPoint]
     size_hw: tuple[int, int]
+    notes: tuple[str, ...] = ()
 
     @property
     def device(self) -> torch.device:
@@ -131,6 +132,7 @@ def build(settings: DistillSettings, downloading: Watcher = lambda url, done, to
         tapped=tap(student, [point.student for point in points], regions_hw),
         points=points,
         size_hw=size_hw,
+        notes=tuple(sizes_differ(size_hw, *taught_by.looks_at())) if taught_by and resolved.transfer == (AUTO,) else (),
     )
 
 

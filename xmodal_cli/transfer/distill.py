@@ -182,6 +182,8 @@ def _task(plan: Plan, statistics: list[FeatureStatistics], watchers: Watchers) -
     for point, relu in zip(plan.points, rectify, strict=True):
         adapter = f"adapter 1x1 {'+ ReLU' if relu else 'without ReLU: the target has two signs'}"
         watchers.say(f"transfer {point}, {adapter if settings.adapter else 'no adapter'}")
+    for note in plan.notes:
+        watchers.say(note)
     divisors = [each.divisor(settings.normalise) for each in statistics]
     module = adapted_student(plan, rectify, divisors)
     watched = _held_out(plan)

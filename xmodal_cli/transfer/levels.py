@@ -56,3 +56,26 @@ def points_read(
             f"Name the points: --transfer {missing[0].name}:STUDENT_LAYER, or choose another student.",
         )
     return [TransferPoint(name, resolve_layer(student, found[path].layer.name)) for name, path in paths.items()]
+
+
+def sizes_differ(size_hw: Sequence[int], looks: int, square: bool = False) -> list[str]:
+    """What one should know of a student and a detector that see images at different sizes, for features differ too.
+
+    Args:
+        size_hw: at which the student learns.
+        looks: the detector's short side, pixels.
+        square: whether the detector squeezes every image into a square of that side.
+
+    Example:
+        >>> sizes_differ((224, 296), 224), len(sizes_differ((224, 296), 300, square=True))
+        ([], 1)
+    """
+    height, width = size_hw
+    if (height, width) == (looks, looks) or (not square and min(height, width) == looks):
+        return []
+    size = f"{looks}x{looks}" if square else str(looks)
+    return [
+        f"The student learns from images of {height}x{width} px, and the detector looks at "
+        f"{size if square else f'a short side of {size}'}: `xmodal distill --size {size}` would teach it what the "
+        "detector sees."
+    ]

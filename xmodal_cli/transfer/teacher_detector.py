@@ -57,6 +57,10 @@ class TeacherDetector:
         """The layers that the detector reads."""
         return self.built.levels
 
+    def looks_at(self) -> tuple[int, bool]:
+        """The short side, in pixels, at which it sees images; whether as a square."""
+        return self.built.short_px, self.built.square
+
     def check_layers(self, backbone: Backbone, layers: Sequence[str]) -> None:
         """All layers of its body have learned."""
 

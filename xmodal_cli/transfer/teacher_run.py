@@ -21,6 +21,7 @@ from xmodal_cli.runs.folder import RunFolder, open_run
 from xmodal_cli.transfer.student import load_student
 
 DISTILL, CLASSIFICATION, DETECTORS = "distill", "classification", ("finetune", "zero-shot")
+VISION = "torchvision"  # as in `detect.branches`, which lies above
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,10 @@ class TeacherRun:
         """The layers that a detector reads; none of another run."""
         return self.layers if self.run.command in DETECTORS else ()
 
+    def looks_at(self) -> tuple[int, bool]:
+        """The short side, in pixels, at which a detector sees images; never a square."""
+        return self.run.card()["size"]["short"], False
+
     def check_layers(self, backbone: Backbone, layers: Sequence[str]) -> None:
         """Make sure that the run learned everything below some layers.
 
@@ -116,6 +121,11 @@ def open_teacher_run(path: Path, source: str | None = None) -> TeacherRun:
     if run.command == CLASSIFICATION:
         missing = frozenset(card["missing_keys"])
         return TeacherRun(run, card["modality"], card["backbone"], (card["layer"],), missing, card, classes=0)
+    if card.get("kind") == VISION:
+        raise SettingsError(
+            f"{path} is a {card['detector']['name']} of torchvision above a student.",
+            f"Let the student itself teach: --teacher-run {card['student']['run']}",
+        )
     branches = [branch for branch in card["branches"] if branch["modality"] == source] or card["branches"]
     branch = branches[0]
     return TeacherRun(

@@ -145,10 +145,7 @@ def fetch(wanted: Wanted, watch: Watcher = unwatched, *, reread: bool = True) ->
     """
     if found := here(wanted, reread=reread):
         return found
-    pin = pin_of(wanted.path)
-    if pin.is_file():
-        again = Promise("sha256", pin.read_text().strip(), f"pinned in {pin}; remove it to accept another file")
-        wanted = replace(wanted, promises=(*wanted.promises, again))
+    wanted = with_pin(wanted)
     made = not wanted.path.parent.exists()
     wanted.path.parent.mkdir(parents=True, exist_ok=True)
     failed: list[str] = []
@@ -164,6 +161,15 @@ def fetch(wanted: Wanted, watch: Watcher = unwatched, *, reread: bool = True) ->
         if made:
             _remove_if_empty(wanted.path.parent)
     raise DownloadError(_all_failed(wanted, failed), _way_on(wanted))
+
+
+def with_pin(wanted: Wanted) -> Wanted:
+    """The file with the promise of what was accepted before, if it was fetched before and is gone."""
+    pin = pin_of(wanted.path)
+    if not pin.is_file():
+        return wanted
+    again = Promise("sha256", pin.read_text().strip(), f"pinned in {pin}; remove it to accept another file")
+    return replace(wanted, promises=(*wanted.promises, again))
 
 
 def _all_failed(wanted: Wanted, failed: list[str]) -> str:

@@ -87,6 +87,17 @@ def test_a_file_that_is_not_in_the_folder_is_named_with_its_addresses(small, tmp
         download(DownloadSettings(("list.txt",), from_folder=tmp_path / "none"))
 
 
+def test_a_file_taken_from_a_folder_has_to_match_what_was_pinned(small, tmp_path: Path) -> None:
+    download(DownloadSettings(("frames.tgz",), unpack=False))
+    fetched.place_of(catalogue.FILES["frames.tgz"]).unlink()
+    (tmp_path / "frames.tgz").write_bytes(b"another version")
+    taking = DownloadSettings(("frames.tgz",), from_folder=tmp_path, unpack=False)
+    with pytest.raises(DownloadError, match=r"pinned in .*frames\.tgz\.sha256; remove it"):
+        download(taking)
+    (tmp_path / "frames.tgz").write_bytes(small.frames)
+    assert download(taking).outcomes[0].state == "taken"
+
+
 def test_weights_of_a_network_are_taken_from_the_folder_too(own_cache: Path, tmp_path: Path) -> None:
     (tmp_path / "squeezenet1_1-b8a52dc0.pth").write_bytes(b"no such weights")
     with pytest.raises(DownloadError, match="promised was b8a52dc0"):

@@ -119,6 +119,16 @@ def test_superpixels_are_linked_and_all_or_none(archive: Path, tmp_path: Path) -
     assert prepare(archive, tmp_path / "out", "gray", superpixels=every).superpixels == 0
 
 
+@pytest.mark.parametrize("below", ["data/nyud2", "nyud2_data/data/nyud2"])
+def test_the_archive_and_superpixels_may_lie_some_folders_deeper(below: str, tmp_path: Path) -> None:
+    write_archive(tmp_path / "deep" / below, [5003])
+    (tmp_path / "deep/images").mkdir()  # of something else
+    superpixels(tmp_path / "sp/nyud2_sp", ["img_5003"])
+    report = prepare(tmp_path / "deep", tmp_path / "out", "gray", superpixels=tmp_path / "sp")
+    assert (report.splits, report.superpixels) == ({"train": 1}, 1)
+    assert len(PreparedData.open(tmp_path / "out").annotations("train")["img_5003"].labels) == 2
+
+
 def test_superpixels_are_numbered_from_1(archive: Path, tmp_path: Path) -> None:
     folder = superpixels(tmp_path / "sp", IDS)
     write_png(folder / "img_5003.png", np.zeros(CROP_SIZE_HW, np.uint16))

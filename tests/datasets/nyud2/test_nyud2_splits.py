@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import scipy.io
@@ -41,6 +42,17 @@ def test_what_is_no_split_file_is_one_sentence(tmp_path: Path, content: bytes | 
         (tmp_path / "splits.mat").write_bytes(content)
     with pytest.raises(DataError):
         check_split_file(tmp_path / "splits.mat")
+
+
+def test_a_split_file_of_another_version_of_matlab_is_named(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "splits.mat", "w", userblock_size=512) as file:
+        file["trainNdxs"] = np.arange(3)
+    heading = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM"
+    with (tmp_path / "splits.mat").open("r+b") as handle:
+        handle.write(heading)
+    with pytest.raises(DataError, match=r"is a MATLAB 7\.3 file; expected version 5 to 7") as caught:
+        check_split_file(tmp_path / "splits.mat")
+    assert "'-v7'" in str(caught.value.hint)
 
 
 def test_a_file_without_splits_says_what_was_expected(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from xmodal_cli.data.check import check
 from xmodal_cli.data.images import read_raw
 from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.datasets.merge.merge import merge
+from xmodal_cli.datasets.nyud2.splits import split_of
 from xmodal_cli.datasets.nyud2_raw import scene_lists
 from xmodal_cli.datasets.nyud2_raw.membership import member
 from xmodal_cli.datasets.nyud2_raw.prepare import RawSettings, prepare_nyud2_raw
@@ -147,24 +148,40 @@ def test_another_modality_is_added_to_the_same_pairs(tmp_path: Path, raw: Path, 
 
 
 def test_scenes_are_read_from_the_labelled_data_set(tmp_path: Path) -> None:
-    names = [f"{scene_lists.split_of_index(index)}_{index // 50:04d}" for index in range(1, 1450)]
+    names = [f"{split_of(number)}_{number // 50:04d}" for number in range(5001, 6450)]
     write_labelled(tmp_path / "labelled.mat", names)
     found = scene_lists.splits_of_labelled(tmp_path / "labelled.mat")
     assert found == {name: name.partition("_")[0] for name in names}
 
 
-@pytest.mark.parametrize("damage", ["missing", "text", "short", "shared"])
-def test_a_labelled_data_set_that_is_none_is_refused(tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize("damage", ["missing", "old", "cut", "field", "short", "shared"])
+def test_a_labelled_data_set_that_is_none_is_refused(tmp_path: Path, raw: Path, damage: str) -> None:
     path = tmp_path / "labelled.mat"
-    if damage == "text":
+    if damage == "old":
         path.write_text("MATLAB 5.0 MAT-file")
+    if damage == "cut":
+        write_labelled(path, ["den_0001"] * 1449)
+        path.write_bytes(path.read_bytes()[:3000])
+    if damage == "field":
+        with h5py.File(path, "w", userblock_size=512) as file:
+            file["names"] = np.zeros(3)
     if damage == "short":
         write_labelled(path, ["den_0001"] * 20)
     if damage == "shared":
         write_labelled(path, ["den_0001"] * 1449)
-    said = {"missing": "not there", "text": "no MATLAB 7.3", "short": "20 images", "shared": "in the splits"}
+    said = {
+        "missing": "There is no file",
+        "old": "version 5 to 7",
+        "cut": "is cut off",
+        "field": "has no scenes; it has names",
+        "short": "20 images",
+        "shared": "in the splits",
+    }
     with pytest.raises(DataError, match=said[damage]):
         scene_lists.splits_of_labelled(path)
+    words = ["--raw", str(raw), "--labelled", str(path), "--preset", "5k", "--out", str(tmp_path / "out"), "-q"]
+    assert xmodal(["prepare", "nyud2-raw", *words]) == 3
+    assert not (tmp_path / "out").exists()
 
 
 def test_scene_lists_of_every_form_say_the_same(tmp_path: Path) -> None:

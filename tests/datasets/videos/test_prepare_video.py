@@ -6,7 +6,7 @@ import dataclasses
 import unicodedata
 
 import pytest
-from made_videos import number_shown, work, write_video
+from made_videos import number_shown, overstate, work, write_video
 from rigs import tree
 
 from xmodal_cli.data.check import check
@@ -234,3 +234,27 @@ def test_settings_that_make_no_sense_are_all_named(videos, out):
     settings = VideoSettings(dataclasses.replace(work(videos, out), per_video=0), 1.5)
     with pytest.raises(SettingsError, match=r"(?s)val-fraction.*frames-per-video"):
         prepare_video(settings)
+
+
+def test_frames_that_a_second_choice_leaves_out_do_not_stay(tmp_path, out):
+    overstate(write_video(tmp_path / "videos/long.avi", 20), 24, 20)
+    report = prepare(tmp_path / "videos", out)
+    assert report.counts["videos_shorter_than_said"] == 1
+    kept = {path.relative_to(out).as_posix() for path in (out / "rgb").rglob("*") if path.is_file()}
+    assert kept == {row.file for row in PreparedData.open(out).rows.values()}
+    assert len(kept) == 5
+
+
+def test_folders_are_actions_on_request(videos, out):
+    prepare(videos, out)
+    assert {row.action for row in read_videos(out).values()} == {""}
+    with pytest.raises(DataError, match=r"1 of 3 videos lie in no folder .* such as '.*c.avi'"):
+        prepare_video(VideoSettings(work(videos, out), actions=True))
+    write_video(videos / "yard" / "deep" / "d.avi", 8)
+    (videos / "c.avi").unlink()
+    prepare_video(VideoSettings(work(videos, out, overwrite=True), actions=True))
+    assert {row.video: row.action for row in read_videos(out).values()} == {
+        "hall/a": "hall",
+        "hall/b": "hall",
+        "yard/deep/d": "yard",
+    }

@@ -6,10 +6,9 @@ labelled data: whatever can be written as COCO instances comes in here.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from xmodal_cli.datasets import assembly
 from xmodal_cli.datasets.coco.plan import CocoPlan, counted, make_plan
 from xmodal_cli.datasets.coco.settings import CocoSettings, recorded
 from xmodal_cli.datasets.frames import FrameResult, Link, add_rgb
+from xmodal_cli.datasets.reports import as_json, by_split, work_lines
 from xmodal_cli.errors import DataError
 
 Progress = Callable[[int, int], None]
@@ -65,13 +65,13 @@ class CocoReport:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON holds it."""
-        return {**asdict(self), "root": str(self.root)}
+        return as_json(self)
 
     def table(self) -> list[tuple[str, str]]:
         """The report as lines of name and value."""
         lines = [
             ("data set", str(self.root)),
-            ("images", ", ".join(f"{split} {count}" for split, count in self.splits.items())),
+            ("images", by_split(self.splits)),
             ("objects", f"{sum(self.objects.values())} of {len(self.objects)} classes"),
         ]
         renamed = [f"{source} as {name}" for source, name in self.classes.items() if source != name]
@@ -83,7 +83,7 @@ class CocoReport:
         if self.missing or self.left_out:
             bad = len(self.left_out)
             lines.append(("left out", f"{self.missing} images without a file, {bad} bad images or objects"))
-        return [*lines, *assembly.work_lines(self.bytes, self.seconds, self.workers, estimated=self.dry_run)]
+        return [*lines, *work_lines(self.bytes, self.seconds, self.workers, estimated=self.dry_run)]
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,8 @@ def _finished(plan: CocoPlan) -> dict[str, ManifestRow]:
 def _begin(settings: CocoSettings) -> None:
     """Record what this run makes; what is to be replaced goes first."""
     if settings.overwrite:
-        shutil.rmtree(settings.out / RGB, ignore_errors=True)
+        there = assembly.open_existing(settings.out)
+        assembly.discard(settings.out, [RGB] if there is None else list(there.modalities))
     assembly.begin(settings.out, {RGB: recorded(settings)}, settings.shard)
 
 

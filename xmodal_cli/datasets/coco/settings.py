@@ -28,6 +28,7 @@ NYUD2_SHARED = {
 }
 CHOICES: dict[str, dict[str, str]] = {"nyud2-shared": NYUD2_SHARED}
 # What the published files are called: instances_train2017.json, instances_minival2014.json, ...
+USUAL = ("train", "val", "test")  # splits that files may be named after
 PUBLISHED = re.compile(r"(?:instances|person_keypoints)_([A-Za-z]+)\d*")
 
 
@@ -89,7 +90,7 @@ def split_named(path: Path, alone: bool) -> str:
         return "train"
     raise SettingsError(
         f"Which split is '{path}' for? Its name does not say (instances_val2017.json would).",
-        f"Say it: --annotations val={path}",
+        f"Say it: --annotations {path.stem if path.stem in USUAL else 'val'}={path}",
     )
 
 

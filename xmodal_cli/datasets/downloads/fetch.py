@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from xmodal_cli.datasets.downloads.entries import PublishedFile
 from xmodal_cli.errors import DownloadError, SettingsError, XmodalError
 from xmodal_cli.models import catalogue as networks
 from xmodal_cli.models import downloads as weights
-from xmodal_cli.web.fetch import Fetched, Wanted, Watcher, accept, fetch, here, partial_of, pin_of, unwatched
+from xmodal_cli.web.fetch import Fetched, Wanted, Watcher, accept, fetch, here, partial_of, pin_of, unwatched, with_pin
 from xmodal_cli.web.promises import promise
 
 
@@ -124,9 +124,21 @@ class DownloadReport:
             "free_bytes": self.free_bytes,
         }
 
-    def table(self) -> list[tuple[str, str, str, str]]:
-        """Rows of file, state, size and place."""
-        return [(each.name, each.state, size(each.bytes), str(each.unpacked or each.path)) for each in self.outcomes]
+    def table(self) -> list[tuple[str, str, str]]:
+        """Rows of file, state and size."""
+        return [(each.name, each.state, size(each.bytes)) for each in self.outcomes]
+
+    @property
+    def folders(self) -> list[Path]:
+        """Where the files are, or would be; each folder once."""
+        return list(dict.fromkeys(each.path.parent for each in self.outcomes))
+
+    @property
+    def still_to_come(self) -> str:
+        """How much is to be fetched, in words."""
+        known = size(self.missing_bytes) if self.missing_bytes else ""
+        unknown = f"{self.unknown} of unknown size" if self.unknown else ""
+        return " and ".join(filter(None, (known, unknown))) or "nothing"
 
 
 @dataclass(frozen=True)
@@ -208,11 +220,12 @@ def download(settings: DownloadSettings, watch: Watch | None = None) -> Download
             f"{size(looked.missing_bytes)} are to be fetched, and {size(free)} are free in {fetched.data_root()}.",
             "Name fewer files, free some space, or let XMODAL_CACHE name a folder on another disk.",
         )
+    by_hand = _by_hand(settings.from_folder, asked)
     outcomes: list[Outcome] = []
     failures: list[XmodalError] = []
     for item in asked:
         try:
-            outcomes.append(_get(item, settings, watch or Watch()))
+            outcomes.append(_get(item, settings, by_hand, watch or Watch()))
             (watch or Watch()).finished(outcomes[-1])
         except XmodalError as error:
             failures.append(error)
@@ -241,13 +254,13 @@ def _look(item: Item, settings: DownloadSettings) -> Outcome:
     return Outcome(item.name, "missing", file.bytes if file else 0, path)
 
 
-def _get(item: Item, settings: DownloadSettings, watch: Watch) -> Outcome:
+def _get(item: Item, settings: DownloadSettings, by_hand: Mapping[str, Path], watch: Watch) -> Outcome:
     """One file, here, checked and unpacked."""
     looked = _look(item, settings)
     if looked.unpacked and not (looked.path.is_file() and settings.reread):
         return looked
     if settings.from_folder is not None:
-        found, state = _take(item.wanted, settings.from_folder, reread=settings.reread)
+        found, state = _take(item.wanted, settings.from_folder, by_hand.get(item.wanted.path.name), settings.reread)
     else:
         found = fetch(item.wanted, watch.downloading, reread=settings.reread)
         state = "fetched" if found.url else "here"
@@ -261,18 +274,32 @@ def _get(item: Item, settings: DownloadSettings, watch: Watch) -> Outcome:
     return Outcome(item.name, state, count, found.path, found.sha256, found.checked, found.url, unpacked)
 
 
-def _take(wanted: Wanted, folder: Path, *, reread: bool) -> tuple[Fetched, str]:
+def _by_hand(folder: Path | None, asked: Sequence[Item]) -> dict[str, Path]:
+    """The files that are asked for and lie in a folder or below it, by name; what cannot be read is passed over.
+
+    Raises:
+        SettingsError: there is no such folder.
+    """
+    if folder is None:
+        return {}
+    if not folder.is_dir():
+        raise SettingsError(f"--from names no folder: {folder}.", "Pass the folder that holds the files.")
+    names = {item.wanted.path.name for item in asked}
+    found: dict[str, Path] = {}
+    for place, below, inside in os.walk(folder):
+        below.sort()
+        found = {name: Path(place) / name for name in names.intersection(inside)} | found
+    return found
+
+
+def _take(wanted: Wanted, folder: Path, found: Path | None, reread: bool) -> tuple[Fetched, str]:
     """A file that was fetched by hand: checked, then linked or copied to its place."""
     if present := here(wanted, reread=reread):
         return present, "here"
-    if not folder.is_dir():
-        raise SettingsError(f"--from names no folder: {folder}.", "Pass the folder that holds the files.")
-    name = wanted.path.name
-    found = next((path for path in (folder / name, *sorted(folder.rglob(name))) if path.is_file()), None)
     if found is None:
         where = f" It was published here: {', '.join(wanted.urls)}." if wanted.urls else ""
-        raise DownloadError(f"{name} is not in {folder}.{where}", wanted.by_hand)
-    checked = accept(replace(wanted, path=wanted.path), found)
+        raise DownloadError(f"{wanted.path.name} is not in {folder}.{where}", wanted.by_hand)
+    checked = accept(with_pin(wanted), found)
     wanted.path.parent.mkdir(parents=True, exist_ok=True)
     _link_or_copy(found, wanted.path)
     files.write_text(pin_of(wanted.path), checked.sha256 + "\n")

@@ -54,7 +54,10 @@ def as_tar(archive: Path) -> Iterator[IO[bytes]]:
 @contextlib.contextmanager
 def _piped(words: list[str], archive: Path) -> Iterator[IO[bytes]]:
     """What a program writes to stdout; it must end well, unless the reader already failed."""
-    with tempfile.TemporaryFile() as said, subprocess.Popen(words, stdout=subprocess.PIPE, stderr=said) as process:
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said) as process,
+    ):
         assert process.stdout is not None
         try:
             yield process.stdout

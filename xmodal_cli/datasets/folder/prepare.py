@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,13 @@ from xmodal_cli.datasets.assembly import (
     modality_info,
     open_existing,
     rgb_info,
-    work_lines,
     write_dataset,
 )
 from xmodal_cli.datasets.folder.plan import Plan, make_plan
 from xmodal_cli.datasets.folder.settings import FolderSettings, absolute
 from xmodal_cli.datasets.folder.splits import SplitChoice
 from xmodal_cli.datasets.frames import FrameResult, Pair, Recipe, prepare_pair, read_target
+from xmodal_cli.datasets.reports import as_json, by_split, files_line, work_lines
 from xmodal_cli.datasets.shards import SHARD
 from xmodal_cli.errors import DataError, SettingsError
 from xmodal_cli.modalities import MODALITIES, encode_frame
@@ -87,14 +87,14 @@ class FolderReport:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON holds it."""
-        return {**asdict(self), "root": str(self.root)}
+        return as_json(self)
 
     def table(self) -> list[tuple[str, str]]:
         """The report as lines of name and value."""
-        sizes = ", ".join(f"{split} {count}" for split, count in self.splits.items())
+        sizes = by_split(self.splits)
         lines = [("data set", str(self.root)), ("modalities", ", ".join(self.modalities)), ("pairs", sizes)]
         if not self.dry_run:
-            lines.append(("files written", f"{self.written} ({self.finished} were finished before)"))
+            lines.append(files_line(self.written, self.finished))
         if self.left_out:
             lines.append(("left out", f"{len(self.left_out)} bad pairs"))
         if self.median_depth_m is not None:

@@ -10,7 +10,7 @@ import csv
 import io
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from xmodal_cli.datasets.assembly import LOCK, exclusive, open_existing, read_st
 from xmodal_cli.datasets.frames import Link, link_file
 from xmodal_cli.datasets.merge.parts import in_order, same_whole
 from xmodal_cli.datasets.merge.whole import join
+from xmodal_cli.datasets.reports import as_json, by_split
 from xmodal_cli.datasets.shards import SHARD
 from xmodal_cli.errors import DataError, SettingsError
 
@@ -58,7 +59,7 @@ class MergeReport:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON holds it."""
-        return {**asdict(self), "root": str(self.root)}
+        return as_json(self)
 
     def table(self) -> list[tuple[str, str]]:
         """The report as lines of name and value."""
@@ -66,7 +67,7 @@ class MergeReport:
             ("data set", str(self.root)),
             ("parts", str(self.parts)),
             ("modalities", ", ".join(self.modalities)),
-            ("pairs", ", ".join(f"{split} {count}" for split, count in self.splits.items())),
+            ("pairs", by_split(self.splits)),
             ("files linked", f"{self.written} ({self.finished} were linked before)"),
             ("size", f"{self.bytes / 1e6:.1f} MB"),
             ("time", f"{self.seconds:.1f} s"),

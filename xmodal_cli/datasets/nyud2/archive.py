@@ -24,8 +24,8 @@ from xmodal_cli.datasets.nyud2.source import GroundTruth, Reader
 from xmodal_cli.datasets.nyud2.splits import IMAGE_COUNT, check_split_file, read_mat, split_numbers
 from xmodal_cli.errors import DataError
 
-# Where `images/` lies below the folder that was named: the archive has moved between releases.
-BELOW = (".", "data", "nyud2/data", "data/nyud2/data", "nyud2")
+# How far below the folder that was named `images/` may lie: it has moved between releases, and unpackers add a folder.
+DEEPEST = 4
 FOLDERS = {"depth": "depth", RAW_DEPTH: "rawdepth", "hha": "hha"}  # the archive's folder by modality
 AGAIN = "Unpack the archive again."
 
@@ -144,10 +144,10 @@ def open_archive(folder: Path) -> Archive:
     Raises:
         DataError: no images, a modality lacks some of them, or its split file is not the published one.
     """
-    root = next((folder / below for below in BELOW if (folder / below / "images").is_dir()), None)
+    root = _find_root(folder)
     if root is None:
         raise DataError(
-            f"There is no folder 'images' in '{folder}', nor in {', '.join(BELOW[1:])} below it.",
+            f"There is no folder 'images' with img_5001.png and others in '{folder}', nor {DEEPEST} folders below it.",
             "Unpack nyud2_data.tgz or eccv14-data.tgz and name its folder with --archive.",
         )
     root = root.resolve()
@@ -170,6 +170,12 @@ def open_archive(folder: Path) -> Archive:
     if splits is not None and splits.exists():
         check_split_file(splits)
     return Archive(root, benchmark, ids, archive.present, tuple(notes))
+
+
+def _find_root(folder: Path) -> Path | None:
+    """The folder that holds `images/`, the highest one."""
+    places = (place for depth in range(DEEPEST + 1) for place in sorted(folder.glob("*/" * depth + "images")))
+    return next((place.parent for place in places if any(place.glob("img_*.png"))), None)
 
 
 def _require_all(archive: Archive) -> None:

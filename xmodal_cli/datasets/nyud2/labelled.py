@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodal_cli.datasets.assembly import RAW_DEPTH
+from xmodal_cli.datasets.downloads.catalogue import FILES
 from xmodal_cli.datasets.nyud2.camera import COLUMNS, FULL_SIZE_HW, ROWS, to_millimetres
 from xmodal_cli.datasets.nyud2.classes import NAME_COUNT, categories_by_label
 from xmodal_cli.datasets.nyud2.objects import objects_of_labels
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     import h5py
 
 FILE_NAME = "nyu_depth_v2_labeled.mat"
-MD5 = "520609c519fba3ba5ac58c8fefcc3530"  # of the published file, 2,972,037,809 bytes (recipe 1.8)
-AGAIN = f"Take the published {FILE_NAME} (2,972,037,809 bytes, md5 {MD5}): xmodal download {FILE_NAME}"
+PUBLISHED = FILES[FILE_NAME]
+AGAIN = f"Take the published {FILE_NAME} ({PUBLISHED.size:,} bytes, {PUBLISHED.hash}): xmodal download {FILE_NAME}"
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 USER_BLOCK = 512  # bytes of MATLAB's own heading before the HDF5 begins
 OLD_MATLAB = b"MATLAB 5.0"
@@ -146,12 +147,7 @@ def open_labelled(path: Path) -> LabelledFile:
         DataError: missing, cut off, of another version, lacking a field, or a field is not what it should be.
     """
     with _opened(path) as file:
-        absent = [name for name in (*ARRAYS, *TEXTS) if name not in file]
-        if absent:
-            raise DataError(
-                f"'{path}' has no {', '.join(absent)}; it has {', '.join(sorted(file.keys())) or 'no field at all'}.",
-                AGAIN,
-            )
+        _require(path, file, (*ARRAYS, *TEXTS))
         count = _check_arrays(path, file)
         names, scenes = (_texts(path, file, name) for name in TEXTS)
         stored_together = max((file[name].chunks or (1,))[0] for name in ARRAYS)
@@ -173,6 +169,24 @@ def open_labelled(path: Path) -> LabelledFile:
         block=min(max(SMALLEST_BLOCK, stored_together), LARGEST_BLOCK),
         notes=tuple(notes),
     )
+
+
+def scenes_of(path: Path) -> list[str]:
+    """The scene of every image, in the order of the file; other fields are not asked for.
+
+    Raises:
+        DataError: missing, cut off, of another version, or without this field.
+    """
+    with _opened(path) as file:
+        _require(path, file, ("scenes",))
+        return _texts(path, file, "scenes")
+
+
+def _require(path: Path, file: h5py.File, names: Sequence[str]) -> None:
+    absent = [name for name in names if name not in file]
+    if absent:
+        there = ", ".join(sorted(file.keys())) or "no field at all"
+        raise DataError(f"'{path}' has no {', '.join(absent)}; it has {there}.", AGAIN)
 
 
 @contextlib.contextmanager

@@ -92,12 +92,11 @@ def prepare_nyud2(settings: Nyud2Settings, progress: Progress | None = None) -> 
 def _begin(plan: Plan, settings: Nyud2Settings) -> None:
     """Record what this run makes; what comes from another source goes first."""
     root = settings.out
-    if settings.overwrite:
-        replaced = KNOWN if plan.old is None else plan.recipe.modalities[1:]
-        for name in (*replaced, *((RGB,) if plan.old is None else ())):
+    if settings.overwrite and plan.old is None:
+        assembly.discard(root, (RGB, *KNOWN))
+    elif settings.overwrite:
+        for name in plan.recipe.modalities[1:]:
             shutil.rmtree(root / name, ignore_errors=True)
-        if plan.old is None:
-            assembly.write_state(root, {})
     assembly.begin(root, plan.recorded, settings.shard)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xmodal_cli.datasets.assembly import work_lines
 from xmodal_cli.datasets.nyud2.splits import IMAGE_COUNT, PUBLISHED_SIZES
+from xmodal_cli.datasets.reports import as_json, files_line, work_lines
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Nyud2Report:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON holds it."""
-        return {**asdict(self), "root": str(self.root), "published": {"images": IMAGE_COUNT, **PUBLISHED_SIZES}}
+        return {**as_json(self), "published": {"images": IMAGE_COUNT, **PUBLISHED_SIZES}}
 
     def table(self) -> list[tuple[str, str]]:
         """The report as lines of name and value."""
@@ -74,7 +74,7 @@ class Nyud2Report:
         if self.superpixels:
             lines.append(("superpixels", str(self.superpixels)))
         if not self.dry_run:
-            lines.append(("files written", f"{self.written} ({self.finished} were finished before)"))
+            lines.append(files_line(self.written, self.finished))
         return [*lines, *work_lines(self.bytes, self.seconds, self.workers, estimated=self.dry_run)]
 
     def object_table(self) -> tuple[list[str], list[list[str]]]:

@@ -56,6 +56,16 @@ def split_numbers() -> Mapping[str, frozenset[int]]:
     return {name: frozenset(FIRST_NUMBER - 1 + i for i in numbers.get(name, rest)) for name in SPLITS}
 
 
+def split_of(number: int) -> str:
+    """The split of an image number.
+
+    Example:
+        >>> [split_of(number) for number in (5001, 5003, 5010)]
+        ['test', 'train', 'val']
+    """
+    return next(split for split, numbers in split_numbers().items() if number in numbers)
+
+
 def identifier(number: int) -> str:
     """The ID of an image number.
 

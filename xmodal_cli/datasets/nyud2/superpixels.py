@@ -18,11 +18,14 @@ FOLDER = "superpixels"
 
 
 def find_superpixels(folder: Path, ids: Sequence[str]) -> dict[str, Path]:
-    """The file of every image.
+    """The file of every image, in the folder or in one below it, as an unpacked archive may have them.
 
     Raises:
         DataError: images have none.
     """
+    first = f"{ids[0]}.png"
+    if not (folder / first).is_file():
+        folder = min((path.parent for path in folder.rglob(first)), default=folder)
     found = {identifier: folder / f"{identifier}.png" for identifier in ids}
     absent = [identifier for identifier, path in found.items() if not path.is_file()]
     if absent:

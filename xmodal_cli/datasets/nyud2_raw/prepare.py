@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -132,11 +131,10 @@ def _recipe(settings: RawSettings, old: PreparedData | None) -> RawRecipe:
 
 def _begin(settings: RawSettings, recipe: RawRecipe) -> None:
     """Record what this run makes; what is to be replaced goes first."""
-    root, now = settings.out, recorded(settings)
+    now = recorded(settings)
     if settings.overwrite:
-        for name in (PARTS, RGB, *KNOWN):
-            shutil.rmtree(root / name, ignore_errors=True)
-    assembly.begin(root, dict.fromkeys((RGB, *recipe.modalities), now), settings.shard)
+        assembly.discard(settings.out, (PARTS, RGB, *KNOWN))
+    assembly.begin(settings.out, dict.fromkeys((RGB, *recipe.modalities), now), settings.shard)
 
 
 def _refuse_nothing(made: Made) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from xmodal_cli.data.prepared import RGB
-from xmodal_cli.datasets.assembly import work_lines
+from xmodal_cli.datasets.reports import as_json, by_split, files_line, work_lines
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,11 @@ class RawReport:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON holds it."""
-        return {**asdict(self), "root": str(self.root)}
+        return as_json(self)
 
     def table(self) -> list[tuple[str, str]]:
         """The report as lines of name and value."""
-        sizes = ", ".join(f"{split} {count}" for split, count in self.splits.items())
+        sizes = by_split(self.splits)
         lines = [
             ("data set", str(self.root)),
             ("modalities", ", ".join((RGB, *self.modalities))),
@@ -76,7 +76,7 @@ class RawReport:
         if self.unmatched:
             lines.append(("without colour", f"{self.unmatched} depth frames"))
         if not self.dry_run:
-            lines.append(("files written", f"{self.written} ({self.finished} were finished before)"))
+            lines.append(files_line(self.written, self.finished))
         if self.holes_percent is not None and self.median_depth_m is not None:
             lines.append(("depth", f"median {self.median_depth_m:.2f} m, {self.holes_percent:.1f} % holes filled"))
         return [*lines, *work_lines(self.bytes, self.seconds, self.workers, estimated=self.dry_run)]

@@ -1,7 +1,7 @@
 """Split by scene: from the labelled data set, from a prepared one, or from a list of one's own.
 
 The division of the labelled images into train and val is that of Gupta, Arbelaez, Malik (CVPR 2013), built in with
-`prepare nyud2`: image number = 5000 + 1-based index into the labelled data set.
+`prepare nyud2`.
 """
 
 from __future__ import annotations
@@ -11,32 +11,16 @@ import io
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from xmodal_cli.data.splits import SCENE_FILE, SPLIT_FOLDER, read_names, read_scenes
-from xmodal_cli.datasets.nyud2.splits import IMAGE_COUNT, SPLITS, split_numbers
+from xmodal_cli.datasets.nyud2.labelled import AGAIN, scenes_of
+from xmodal_cli.datasets.nyud2.splits import FIRST_NUMBER, IMAGE_COUNT, SPLITS, identifier, number_of, split_of
 from xmodal_cli.errors import DataError
 
-LABELLED_IMAGES = IMAGE_COUNT
-FIRST_NUMBER = 5000
 NEEDED = (
     "Name what says which scenes are in which split: --labelled nyu_depth_v2_labeled.mat, or --scenes with a data set "
     "made by `xmodal prepare nyud2`, its scenes.csv, a CSV file scene,split or a text file with one scene per line."
 )
-
-
-def split_of_index(index: int) -> str:
-    """The split of a labelled image.
-
-    Args:
-        index: from 1.
-
-    Example:
-        >>> [split_of_index(index) for index in (1, 3, 10)]
-        ['test', 'train', 'val']
-    """
-    number = FIRST_NUMBER + index
-    return next((split for split, numbers in split_numbers().items() if number in numbers), "test")
 
 
 def splits_of_labelled(path: Path) -> dict[str, str]:
@@ -46,23 +30,13 @@ def splits_of_labelled(path: Path) -> dict[str, str]:
         path: `nyu_depth_v2_labeled.mat`.
 
     Raises:
-        DataError: the file is missing, no MATLAB 7.3 file, or lacks the field.
+        DataError: the file is missing, no MATLAB 7.3 file, or lacks the field; or a scene is in two splits.
     """
-    import h5py
-
-    hint = "Fetch nyu_depth_v2_labeled.mat again, or use --scenes."
-    if not path.is_file():
-        raise DataError(f"'{path}' is not there.", hint)
-    try:
-        with h5py.File(path, "r") as file:
-            if "scenes" not in file:
-                raise DataError(f"'{path}' has no field 'scenes'; it has {', '.join(sorted(file)) or 'none'}.", hint)
-            names = [_text(file, reference) for reference in file["scenes"][()].ravel()]
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise DataError(f"'{path}' is no MATLAB 7.3 (HDF5) file that can be read: {error}.", hint) from None
-    if len(names) != LABELLED_IMAGES:
-        raise DataError(f"'{path}' names the scenes of {len(names)} images; expected {LABELLED_IMAGES}.", hint)
-    return _by_scene({str(i): scene for i, scene in enumerate(names, 1)}, lambda i: split_of_index(int(i)), path)
+    names = scenes_of(path)
+    if len(names) != IMAGE_COUNT:
+        raise DataError(f"'{path}' names the scenes of {len(names)} images; expected {IMAGE_COUNT}.", AGAIN)
+    scenes = {identifier(number): scene for number, scene in enumerate(names, FIRST_NUMBER)}
+    return _by_scene(scenes, lambda image: split_of(number_of(image)), path)
 
 
 def splits_of_list(path: Path) -> tuple[dict[str, str], bool]:
@@ -96,23 +70,24 @@ def _of_prepared(path: Path) -> dict[str, str]:
         if file.stem in SPLITS:
             known |= dict.fromkeys(read_names(file), file.stem)
     if known:
-        kept = {identifier: scene for identifier, scene in scenes.items() if identifier in known}
+        kept = {image: scene for image, scene in scenes.items() if image in known}
         return _by_scene(kept, known.__getitem__, path)
-    strange = [identifier for identifier in scenes if not _index(identifier)]
+    numbers = {image: _number(image) for image in scenes}
+    strange = [image for image, number in numbers.items() if number is None]
     if strange:
         raise DataError(f"'{path}': '{strange[0]}' is no image of NYU Depth v2 (img_5001 to img_6449).", NEEDED)
-    return _by_scene(scenes, lambda identifier: split_of_index(_index(identifier)), path)
+    return _by_scene(scenes, lambda image: split_of(numbers[image] or 0), path)
 
 
-def _by_scene(scenes: Mapping[str, str], split_of: Callable[[str], str], path: Path) -> dict[str, str]:
+def _by_scene(scenes: Mapping[str, str], split_by: Callable[[str], str], path: Path) -> dict[str, str]:
     """Split by scene.
 
     Raises:
         DataError: a scene is in two splits.
     """
     found: dict[str, str] = {}
-    for identifier, scene in scenes.items():
-        split = split_of(identifier)
+    for image, scene in scenes.items():
+        split = split_by(image)
         if found.setdefault(scene, split) != split:
             raise DataError(
                 f"'{path}': scene '{scene}' is in the splits {found[scene]} and {split}.", "Put it into one split."
@@ -128,17 +103,12 @@ def _pairs(rows: list[list[str]], path: Path) -> list[tuple[str, str]]:
     return list(seen.items())
 
 
-def _index(identifier: str) -> int:
-    """The 1-based index that an ID such as img_5001 ends with, as image number or as index; 0 where it has none."""
-    found = re.search(r"(\d+)$", identifier)
+def _number(image: str) -> int | None:
+    """The image number that an ID such as img_5001 ends with, or the index from 1; None where it has neither."""
+    found = re.search(r"(\d+)$", image)
     number = 0 if found is None else int(found[1])
-    index = number - FIRST_NUMBER if number > FIRST_NUMBER else number
-    return index if 1 <= index <= LABELLED_IMAGES else 0
-
-
-def _text(file: Any, reference: Any) -> str:
-    """A MATLAB string: numbers of its characters, as a column."""
-    return "".join(map(chr, file[reference][()].ravel()))
+    number += 0 if number >= FIRST_NUMBER else FIRST_NUMBER - 1
+    return number if FIRST_NUMBER <= number < FIRST_NUMBER + IMAGE_COUNT else None
 
 
 def _read(path: Path) -> str:

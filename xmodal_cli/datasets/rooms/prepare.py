@@ -12,7 +12,7 @@ import io
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from xmodal_cli.data.prepared import RGB, PreparedData
 from xmodal_cli.data.workers import resolve_workers, run_jobs
 from xmodal_cli.datasets import assembly
 from xmodal_cli.datasets.assembly import check_unchanged, open_existing
+from xmodal_cli.datasets.reports import as_json, by_split, files_line, work_lines
 from xmodal_cli.datasets.rooms.camera import kinect
 from xmodal_cli.datasets.rooms.frames import (
     PARTS,
@@ -98,11 +99,11 @@ class RoomsReport:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON holds it."""
-        return {**asdict(self), "root": str(self.root)}
+        return as_json(self)
 
     def table(self) -> list[tuple[str, str]]:
         """The report as lines of name and value."""
-        sizes = ", ".join(f"{split} {count}" for split, count in self.splits.items())
+        sizes = by_split(self.splits)
         lines = [
             ("data set", str(self.root)),
             ("modalities", ", ".join((RGB, *self.modalities))),
@@ -111,10 +112,10 @@ class RoomsReport:
         if not self.dry_run:
             count = sum(self.objects.values())
             lines.append(("labelled things", f"{count} of {len(self.objects)} classes"))
-            lines.append(("files written", f"{self.written} ({self.finished} were finished before)"))
+            lines.append(files_line(self.written, self.finished))
         if self.holes_percent is not None:
             lines.append(("raw depth", f"{self.holes_percent:.1f} % holes"))
-        return [*lines, *assembly.work_lines(self.bytes, self.seconds, self.workers, estimated=self.dry_run)]
+        return [*lines, *work_lines(self.bytes, self.seconds, self.workers, estimated=self.dry_run)]
 
 
 def prepare_rooms(settings: RoomsSettings, progress: Progress | None = None) -> RoomsReport:
@@ -224,8 +225,7 @@ def _begin(settings: RoomsSettings, recipe: RoomRecipe) -> None:
     root, recorded = settings.out, _recorded(settings)
     before = assembly.read_state(root).get(RGB)
     if settings.overwrite and (before not in (None, recorded) or (root / "dataset.json").exists()):
-        for name in (PARTS, RGB, *KNOWN):
-            shutil.rmtree(root / name, ignore_errors=True)
+        assembly.discard(root, (PARTS, RGB, *KNOWN))
     assembly.begin(root, dict.fromkeys((RGB, *recipe.modalities), recorded), settings.shard)
 
 

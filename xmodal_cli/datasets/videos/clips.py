@@ -37,6 +37,8 @@ FRAME_SUFFIXES = (".png", ".jpg", ".jpeg")  # of a folder of frames
 FASTEST_FPS = 2000.0
 
 Image = NDArray[np.uint8]
+# What is kept of a frame, by its number: of a decoded image, or of the file that a frame is.
+Keep = Callable[[int, Image | Path], Any]
 
 
 @dataclass(frozen=True)
@@ -60,17 +62,15 @@ class Taken:
 
     Args:
         facts: what the file says.
-        images: what `keep` made of each frame, by its number.
+        kept: what `keep` made of each frame, by its number.
         frames: how many frames were decoded: all of them where fewer were found than were hoped for.
         short: whether there are fewer frames than the file says.
-        suffix: ending of the files that `images` are.
     """
 
     facts: VideoFacts
-    images: dict[int, Any]
+    kept: dict[int, Any]
     frames: int
     short: bool
-    suffix: str = ".jpg"
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class FramePair:
     following: Image
 
 
-def take(path: Path, choose: Callable[[int], Sequence[int]], keep: Callable[[Image], Any]) -> Taken:
+def take(path: Path, choose: Callable[[int], Sequence[int]], keep: Keep) -> Taken:
     """Take frames from a video of which nobody knows how many it has.
 
     What a header says is believed until the video ends before; then the choice is made again from what there is.
@@ -96,13 +96,14 @@ def take(path: Path, choose: Callable[[int], Sequence[int]], keep: Callable[[Ima
     Args:
         path: the video.
         choose: the numbers of the frames wanted, from the number of frames that there are; each needs a next one.
-        keep: what is kept of a frame, such as its JPEG.
+        keep: called with each frame when it is its turn, so that no more than one is held; those that a second choice
+            leaves out are among them.
 
     Raises:
         DataError: no video, or no frame can be decoded.
     """
     if path.is_dir():
-        return _take_from_folder(path, choose)
+        return _take_from_folder(path, choose, keep)
     facts = read_facts(path)
     frames = facts.declared if facts.declared > 1 else count_frames(path)
     taken, seen = _take(path, choose(frames), keep)
@@ -200,8 +201,8 @@ def frame_files(folder: Path) -> list[Path]:
     return ordered
 
 
-def _take_from_folder(folder: Path, choose: Callable[[int], Sequence[int]]) -> Taken:
-    """The files of some frames, byte for byte.
+def _take_from_folder(folder: Path, choose: Callable[[int], Sequence[int]], keep: Keep) -> Taken:
+    """Some frames of a folder of them.
 
     Raises:
         DataError: there is none, one is damaged, or they end differently.
@@ -209,9 +210,9 @@ def _take_from_folder(folder: Path, choose: Callable[[int], Sequence[int]]) -> T
     ordered = frame_files(folder)
     if len({path.suffix for path in ordered}) != 1:
         raise DataError(f"'{folder}' has no frames, or frames of several formats.", "Copy the folder again.")
-    kept = {number: images.read_bytes(ordered[number - 1]) for number in choose(len(ordered))}
     height, width = images.read_rgb(ordered[0]).shape[:2]
-    return Taken(VideoFacts(len(ordered), None, (height, width)), kept, len(ordered), False, ordered[0].suffix)
+    kept = {number: keep(number, ordered[number - 1]) for number in choose(len(ordered))}
+    return Taken(VideoFacts(len(ordered), None, (height, width)), kept, len(ordered), False)
 
 
 def _last(wanted: Sequence[int]) -> int:
@@ -219,13 +220,13 @@ def _last(wanted: Sequence[int]) -> int:
     return max(wanted, default=0) + 1
 
 
-def _take(path: Path, wanted: Sequence[int], keep: Callable[[Image], Any]) -> tuple[dict[int, Any], int]:
+def _take(path: Path, wanted: Sequence[int], keep: Keep) -> tuple[dict[int, Any], int]:
     """What is kept of the frames wanted that are there, and how many frames were decoded."""
     kept: dict[int, Any] = {}
     seen = 0
     for seen, image in _decode(path, set(wanted), _last(wanted)):
         if image is not None:
-            kept[seen] = keep(image)
+            kept[seen] = keep(seen, image)
     return kept, seen
 
 

@@ -30,6 +30,7 @@ from xmodal_cli.data.splits import SCENE_FILE
 from xmodal_cli.data.videos import FrameRow, frames_by_video, read_frames, read_videos, video_folder, video_path
 from xmodal_cli.data.workers import resolve_workers, run_jobs
 from xmodal_cli.datasets import assembly
+from xmodal_cli.datasets.reports import files_line, work_lines
 from xmodal_cli.datasets.videos.clips import FramePair, frame_pairs
 from xmodal_cli.errors import DataError, SettingsError, closest
 from xmodal_cli.modalities import MODALITIES, Frame, encode_frame
@@ -116,12 +117,12 @@ class FlowReport:
         """The report as lines of name and value."""
         lines = [("flow", f"{', '.join(self.modalities)} of {self.images} images, by {self.method}")]
         if not self.dry_run:
-            lines.append(("files written", f"{self.written} ({self.finished} were finished before)"))
+            lines.append(files_line(self.written, self.finished))
         if self.frames_per_second is not None:
             lines.append(("speed", f"{self.frames_per_second:.1f} frames/s"))
         if self.far_percent is not None:
             lines.append((f"moved beyond {FAR_PX} px", f"{self.far_percent:.2f} % of the pixels"))
-        return [*lines, *assembly.work_lines(self.bytes, self.seconds, self.workers, estimated=self.dry_run)]
+        return [*lines, *work_lines(self.bytes, self.seconds, self.workers, estimated=self.dry_run)]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from xmodal_cli.data import images
 from xmodal_cli.data.manifest import ManifestRow
 from xmodal_cli.data.prepared import RGB
 from xmodal_cli.data.videos import FrameRow, VideoRow, video_state
-from xmodal_cli.datasets.videos.clips import Taken, spread, take
+from xmodal_cli.datasets.videos.clips import Image, spread, take
 from xmodal_cli.errors import DataError
 
 PARTS = ".videos"  # holds what finished videos need to become part of the data set
@@ -104,29 +104,25 @@ def prepare_clip(recipe: VideoRecipe, clip: Clip) -> ClipResult:
     finished = _read_part(recipe, clip)
     if finished is not None:
         return finished
+    path = recipe.folder / clip.file
     try:
-        size, modified_ns = video_state(recipe.folder / clip.file)
-        taken = take(recipe.folder / clip.file, partial(choose, recipe, clip), images.encode_jpeg)
+        size, modified_ns = video_state(path)
     except OSError as error:
-        return ClipResult(clip.video, error=f"'{recipe.folder / clip.file}' cannot be read: {error.strerror}.")
+        return ClipResult(clip.video, error=f"'{path}' cannot be read: {error.strerror}.")
+    try:
+        taken = take(path, partial(choose, recipe, clip), partial(_write, recipe, clip))
     except DataError as error:
         return ClipResult(clip.video, error=error.message, hint=error.hint)
     height, width = taken.facts.size_hw
     about = VideoRow(clip.video, clip.file, size, taken.facts.fps, width, height, clip.action)
-    try:
-        rows = tuple(
-            _write(recipe, frame_id(clip, number), taken.suffix, content)
-            for number, content in sorted(taken.images.items())
-        )
-    except DataError as error:
-        return ClipResult(clip.video, error=error.message, hint=error.hint)
+    rows = tuple(row for _, row in sorted(taken.kept.items()))
     result = ClipResult(
         video=clip.video,
         about=about,
         modified_ns=modified_ns,
         asked=asked_of(recipe, clip),
         rows=rows,
-        frames=tuple(FrameRow(frame_id(clip, n), clip.video, n, n + 1) for n in sorted(taken.images)),
+        frames=tuple(FrameRow(frame_id(clip, n), clip.video, n, n + 1) for n in sorted(taken.kept)),
         without_next=int(clip.boxes_xywh is not None and taken.frames in clip.boxes_xywh),
         without_frame=sum(number > taken.frames for number in clip.boxes_xywh or ()),
         short=taken.short,
@@ -166,15 +162,36 @@ def asked_of(recipe: VideoRecipe, clip: Clip) -> str:
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 
-def taken_of(recipe: VideoRecipe, clip: Clip) -> Taken:
-    """The frames of one video in memory, as JPEG; for a dry run."""
-    return take(recipe.folder / clip.file, partial(choose, recipe, clip), images.encode_jpeg)
+def sizes_of(recipe: VideoRecipe, clip: Clip) -> list[int]:
+    """How large the frames of one video would be, in bytes; for a dry run."""
+    sized = take(recipe.folder / clip.file, partial(choose, recipe, clip), lambda _, frame: len(_content(frame)[0]))
+    return list(sized.kept.values())
 
 
-def _write(recipe: VideoRecipe, identifier: str, suffix: str, content: bytes) -> ManifestRow:
-    file = f"{RGB}/{identifier}{suffix}"
+def _content(frame: Image | Path) -> tuple[bytes, tuple[int, int]]:
+    """The file that a frame becomes, or is already, and its height and width.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    if isinstance(frame, Path):
+        content = images.read_bytes(frame)
+        height, width = images.decode_rgb(content, frame).shape[:2]
+        return content, (height, width)
+    return images.encode_jpeg(frame), (frame.shape[0], frame.shape[1])
+
+
+def _write(recipe: VideoRecipe, clip: Clip, number: int, frame: Image | Path) -> ManifestRow:
+    """Write one frame.
+
+    Raises:
+        DataError: it is a damaged file.
+        OSError: the disk is full or the folder cannot be written.
+    """
+    content, (height, width) = _content(frame)
+    identifier = frame_id(clip, number)
+    file = f"{RGB}/{identifier}{frame.suffix if isinstance(frame, Path) else '.jpg'}"
     path = recipe.root / file
-    height, width = images.decode_rgb(content, path).shape[:2]
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_bytes(path, content, sync=False)
     return ManifestRow(identifier, RGB, file, height, width, len(content), hashlib.sha256(content).hexdigest())

@@ -31,7 +31,7 @@ from xmodal_cli.datasets.videos.frames import (
     ClipResult,
     choose,
     prepare_clip,
-    taken_of,
+    sizes_of,
 )
 from xmodal_cli.datasets.videos.plan import VideoPlan, check_work
 from xmodal_cli.datasets.videos.report import VideosReport
@@ -145,10 +145,8 @@ def _begin(plan: VideoPlan) -> None:
     root = plan.work.out
     begun = assembly.read_state(root).get(RGB)
     if plan.work.overwrite and (begun not in (None, dict(plan.recorded)) or (root / DESCRIPTION).exists()):
-        folders = PreparedData.open(root).modalities if (root / DESCRIPTION).exists() else [RGB]
-        (root / DESCRIPTION).unlink(missing_ok=True)
-        for name in (PARTS, *folders):
-            shutil.rmtree(root / name, ignore_errors=True)
+        there = open_existing(root)
+        assembly.discard(root, (PARTS, *([RGB] if there is None else there.modalities)))
     assembly.begin(root, {RGB: plan.recorded}, plan.work.shard)
 
 
@@ -321,18 +319,19 @@ def _estimate(plan: VideoPlan, workers: int) -> VideosReport:
     for clip in [plan.own[0], *plan.own[:: max(1, len(plan.own) // TIMED)]]:
         start = time.perf_counter()
         try:
-            taken = taken_of(plan.recipe, clip)
+            found = sizes_of(plan.recipe, clip)
         except DataError as error:
             bad[clip.video] = error.message
             continue
         seconds.append(time.perf_counter() - start)
-        sizes += [len(content) for content in taken.images.values()]
-        frames.setdefault(clip.split, []).append(len(taken.images))
+        sizes += found
+        frames.setdefault(clip.split, []).append(len(found))
     each = float(np.mean([count for counted in frames.values() for count in counted])) if frames else 0.0
     splits: dict[str, int] = {}
     for clip in plan.own:
         wanted = choose(plan.recipe, clip, 10**9) if clip.boxes_xywh is not None else ()
         splits[clip.split] = splits.get(clip.split, 0) + (len(wanted) if wanted else round(each))
+    splits = dict(sorted(splits.items(), key=lambda entry: (entry[0] != TRAIN, entry[0])))
     total = sum(splits.values())
     report = VideosReport.empty(plan.work.out, plan.notes, workers)
     return replace(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xmodal_cli.datasets.assembly import work_lines
+from xmodal_cli.datasets.reports import as_json, by_split, files_line, work_lines
 
 # What `counts` counts, in words.
 COUNTED = {
@@ -59,16 +59,16 @@ class VideosReport:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON holds it."""
-        return {**asdict(self), "root": str(self.root)}
+        return as_json(self)
 
     def table(self) -> list[tuple[str, str]]:
         """The report as lines of name and value."""
-        sizes = ", ".join(f"{split} {count}" for split, count in self.splits.items())
+        sizes = by_split(self.splits)
         lines = [("data set", str(self.root)), ("frames", f"{sizes} of {self.videos} videos")]
         if self.boxes is not None:
             lines.append(("boxes", str(self.boxes)))
         if not self.dry_run:
-            lines.append(("files written", f"{self.written} ({self.finished} were finished before)"))
+            lines.append(files_line(self.written, self.finished))
         if self.left_out:
             lines.append(("left out", f"{len(self.left_out)} bad or missing videos"))
         lines += [(COUNTED[name], str(count)) for name, count in self.counts.items() if count]
