@@ -30,6 +30,7 @@ from xmodal_cli.detect.mask_training import rehearse, resume, train_masks
 from xmodal_cli.errors import DataError, SettingsError
 from xmodal_cli.models.backbones import skeleton
 from xmodal_cli.models.hypercolumn import Boxes
+from xmodal_cli.pictures.run_report import Choice, sections_of
 from xmodal_cli.pictures.scenes import scenes_of_runs
 from xmodal_cli.runs.folder import RunFolder, open_run
 from xmodal_cli.transfer.distill import distill
@@ -241,6 +242,12 @@ def test_pictures_show_the_masks_of_runs(data: PreparedData, runs: Path) -> None
     scenes = scenes_of_runs(masked(runs, "rgb"), data, "val", None, 2, 0.0, 3, "cpu")
     assert all(mask is not None and mask.shape == (48, 64) for scene in scenes for mask in scene.masks)
     assert all(len(scene.found) == 3 for scene in scenes)
+
+
+def test_a_report_of_masks_shows_them(runs: Path) -> None:
+    sections, problems = sections_of(masked(runs, "rgb"), Choice(device="cpu"))
+    assert [section.title for section in sections][-1] == "Detections: rgb"
+    assert problems == []
 
 
 def test_eligible_boxes_overlap_their_object_enough(data: PreparedData) -> None:

@@ -25,6 +25,7 @@ from xmodal_cli.detect.vision_join import Vision, join_vision, load_vision
 from xmodal_cli.detect.zero_shot import Scoring, zero_shot_vision
 from xmodal_cli.errors import SettingsError
 from xmodal_cli.models.torchvision_detectors import build_detector
+from xmodal_cli.pictures.run_report import Choice, sections_of
 from xmodal_cli.pictures.scenes import scenes_of_runs
 from xmodal_cli.runs.folder import RunFolder, open_run
 from xmodal_cli.transfer.distill import distill
@@ -154,6 +155,8 @@ def test_pictures_show_what_a_joined_detector_finds(tiny_data: PreparedData, oth
     scene = scenes_of_runs([run], words, "val", None, 1, 0.0, 5, "cpu")[0]
     assert len(scene.found) == 5
     assert set(scene.found.labels.tolist()) <= {0, 1}
+    titles = [section.title for section in sections_of([run], Choice(device="cpu"))[0]]
+    assert titles == ["Runs", "Settings", f"Detections: {run.path.name}"]  # nothing was trained
 
 
 def test_joined_maps_have_the_detectors_own_scale(tiny_data: PreparedData, other: RunFolder, tmp_path: Path) -> None:
