@@ -15,6 +15,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 import hypothesis
 import pytest
+from tiny_actions import make_tiny_actions
 from tiny_runs import make_tiny_data
 
 from xmodal_cli.data.prepared import PreparedData
@@ -47,6 +48,13 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
     """A prepared data set of 28 small pairs, rgb and disparity, with boxes; nobody may change it."""
     folder = tmp_path_factory.mktemp("tiny")
     return make_tiny_data(folder / "sensors", folder / "data")
+
+
+@pytest.fixture(scope="session")
+def tiny_clips(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
+    """Small clips of three actions with their flow; nobody may change it."""
+    folder = tmp_path_factory.mktemp("actions")
+    return make_tiny_actions(folder / "clips", folder / "data")
 
 
 @pytest.fixture(autouse=True)

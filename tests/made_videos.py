@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import scipy.io
 from numpy.typing import NDArray
 
 from xmodal_cli.datasets.videos.plan import WorkSettings
@@ -68,6 +70,19 @@ def make_jhmdb(folder: Path, clips: Mapping[str, tuple[int, int]]) -> Path:
         path.parent.mkdir(exist_ok=True)
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
+
+
+def write_matlab_boxes(boxes: Path, path: Path) -> None:
+    """The boxes of JHMDB's CSV file as its `jhmdb_annot.mat` has them."""
+    with boxes.open(encoding="utf-8", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    annot = {
+        "action": np.array([[row["action"]] for row in rows], dtype=object),
+        "video_id": np.array([[row["clip"]] for row in rows], dtype=object),
+        "frame": np.array([[int(row["frame"])] for row in rows], np.uint16),
+        "bound": np.array([[float(row[key]) for key in ("x", "y", "width", "height")] for row in rows], np.float32),
+    }
+    scipy.io.savemat(path, {"annot": annot})
 
 
 def make_ucf101(folder: Path, train: Sequence[str], test: Sequence[str]) -> Path:

@@ -12,7 +12,7 @@ import pytest
 import tiny_detectors
 import torch
 from safetensors.torch import load_file
-from tiny_actions import STEPS, TEST, TRAIN, cut_short, make_tiny_actions, settings
+from tiny_actions import STEPS, TEST, TRAIN, cut_short, settings
 from tiny_runs import assert_same_tensors, steps_in_metrics
 
 from xmodal_cli.classify.build import build
@@ -33,10 +33,8 @@ WEIGHTS = "classifier.safetensors"
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
-    """Nobody may change it."""
-    folder = tmp_path_factory.mktemp("actions")
-    return make_tiny_actions(folder / "clips", folder / "data")
+def data(tiny_clips: PreparedData) -> PreparedData:
+    return tiny_clips
 
 
 @pytest.fixture(scope="module")

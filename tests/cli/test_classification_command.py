@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_actions import OPTIONS, make_tiny_actions, settings
+from tiny_actions import OPTIONS, settings
 
 from xmodal_cli.classify.training import classify
 from xmodal_cli.cli.app import run as xmodal
@@ -18,10 +18,8 @@ NO_OPTION = ("crop",)  # a setting for files
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
-    """Nobody may change it."""
-    folder = tmp_path_factory.mktemp("actions")
-    return make_tiny_actions(folder / "clips", folder / "data")
+def data(tiny_clips: PreparedData) -> PreparedData:
+    return tiny_clips
 
 
 @pytest.fixture(scope="module")

@@ -23,9 +23,11 @@ from xmodal_cli.detect.finetune import finetune
 from xmodal_cli.detect.join import join, join_runs, open_detector, size_notes
 from xmodal_cli.detect.prediction import predict_images
 from xmodal_cli.detect.run_evaluation import evaluate_runs
+from xmodal_cli.detect.unadapted import show_unadapted
 from xmodal_cli.detect.zero_shot import Scoring, zero_shot
 from xmodal_cli.errors import SettingsError
 from xmodal_cli.models.detector_files import read_detector
+from xmodal_cli.pictures.subjects import open_subject, start_of, teacher_of
 from xmodal_cli.runs.folder import RunFolder, open_run
 from xmodal_cli.transfer.adapted import load_adapted
 from xmodal_cli.transfer.distill import distill
@@ -150,6 +152,10 @@ def test_joined_run_is_scored_and_fused_as_any_other(
     scoring = Scoring(data, "val", fuse=True, device="cpu")
     result = zero_shot(detector, student, scoring, runs=tmp_path, name="joined")
     assert [row[0] for row in result.rows()] == ["near", "far", "never", "mean"]
+    assert result.columns() == ["class", "detector", "zero-shot disparity", "fused"]
+    alone = replace(result, scores={"zero_shot": result.scores["zero_shot"]})
+    for each in (result, alone):
+        assert {len(row) for row in each.rows()} == {len(each.columns())}
     both = evaluate_runs([detector.run, open_run(result.run)], data, split="val", device="cpu", root=tmp_path)
     assert both.scores.ap == result.scores["fused"].scores.ap
     assert (tmp_path / "zero-shot" / "latest").resolve() == result.run.resolve()
@@ -169,6 +175,23 @@ def test_command_joins_scores_and_fuses(
     assert open_run(tmp_path / "zero-shot" / "only").finished
     assert xmodal([*words.split(), "--modality", "rgb"]) == SettingsError.exit_code
     assert "sees disparity, and --modality rgb is asked for" in capsys.readouterr().out
+
+
+def test_pictures_of_a_joined_detector_begin_where_its_student_did(
+    data: PreparedData, detector: Trained, student: RunFolder, tmp_path: Path
+) -> None:
+    joined = open_subject(join_runs(detector, student, runs=tmp_path, name="joined"))
+    own = open_subject(student)
+    for found, wanted in (start_of(joined), start_of(own)), (teacher_of(joined), teacher_of(own)):
+        assert found is not None
+        assert wanted is not None
+        assert found[0] == wanted[0]
+        state = wanted[1].module.state_dict()
+        assert all(torch.equal(value, state[key]) for key, value in found[1].module.state_dict().items())
+    shown = open_subject(show_unadapted(detector, data, "disparity", runs=tmp_path))
+    assert teacher_of(shown) is None
+    with pytest.raises(SettingsError, match="nothing was trained"):
+        start_of(shown)
 
 
 def refused(detector: Trained, student: RunFolder, tmp_path: Path) -> str:

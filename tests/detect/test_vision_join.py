@@ -25,6 +25,7 @@ from xmodal_cli.detect.vision_join import Vision, join_vision, load_vision
 from xmodal_cli.detect.zero_shot import Scoring, zero_shot_vision
 from xmodal_cli.errors import SettingsError
 from xmodal_cli.models.torchvision_detectors import build_detector
+from xmodal_cli.pictures.run_report import Choice, sections_of
 from xmodal_cli.pictures.scenes import scenes_of_runs
 from xmodal_cli.runs.folder import RunFolder, open_run
 from xmodal_cli.transfer.distill import distill
@@ -134,14 +135,15 @@ def test_stand_in_of_another_network_is_scored_fused_and_predicts(
     assert any("does not know never" in note for note in result.scores["fused"].notes)
     assert "--size 320x320" in result.notes[0]  # it learned from 96 x 128
     run = open_run(result.run)
+    card = run.card()
+    (run.path / "card.json").write_text(json.dumps({**card, "data": {**card["data"], "split": "val"}}))
     again = evaluate_runs([run], tiny_data, split="val", classes=pairs, device="cpu", root=tmp_path)
     assert again.scores.ap == result.scores["zero_shot"].scores.ap
+    assert "joined learned from 6 of the 6 images scored." in again.notes
     with pytest.raises(SettingsError, match="--size and --precision: torchvision's detectors"):
         evaluate_runs([run], tiny_data, split="val", size=64, precision="bf16", root=tmp_path)
     with pytest.raises(SettingsError, match="cannot be fused with Fast R-CNN"):
         evaluate_runs([run, other], tiny_data, split="val", root=tmp_path)
-    train = evaluate_runs([run], tiny_data, split="train", classes=pairs, device="cpu", root=tmp_path)
-    assert "joined learned from 22 of the 22 images scored." in train.notes
     image = tiny_data.path("disparity", tiny_data.ids("val")[0])
     found = next(predict_vision(load_vision(run), [image], device="cpu"))
     assert found.classes[0] == "person"
@@ -154,6 +156,8 @@ def test_pictures_show_what_a_joined_detector_finds(tiny_data: PreparedData, oth
     scene = scenes_of_runs([run], words, "val", None, 1, 0.0, 5, "cpu")[0]
     assert len(scene.found) == 5
     assert set(scene.found.labels.tolist()) <= {0, 1}
+    titles = [section.title for section in sections_of([run], Choice(device="cpu"))[0]]
+    assert titles == ["Runs", "Settings", f"Detections: {run.path.name}"]  # nothing was trained
 
 
 def test_joined_maps_have_the_detectors_own_scale(tiny_data: PreparedData, other: RunFolder, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from xmodal_cli.classify.build import scored_clips
 from xmodal_cli.classify.task import class_probabilities
 from xmodal_cli.data.labels import clips, image_labels
 from xmodal_cli.data.prepared import PreparedData
-from xmodal_cli.detect.run_evaluation import check_encoding
+from xmodal_cli.detect.run_evaluation import check_encoding, learned_from
 from xmodal_cli.detect.scoring import COMMAND, RESULTS, evaluation_folder
 from xmodal_cli.detect.start import CLASSIFICATION
 from xmodal_cli.errors import SettingsError
@@ -121,7 +121,7 @@ def evaluate_classifiers(
         clip_accuracy(probabilities, labels, groups, classes),
         len(data.ids(split)) - len(ids),
         evaluation_folder(root, "+".join(run.path.name for run in runs), split),
-        tuple(_notes(runs, cards, data, split)),
+        tuple(note for run in runs for note in learned_from(run, data, split)),
         seconds,
     )
     _keep(evaluation, data, ids, probabilities)
@@ -189,18 +189,6 @@ def _fused(
             watch=seen,
         ) / len(runs)
     return mean
-
-
-def _notes(runs: Sequence[RunFolder], cards: Sequence[dict[str, Any]], data: PreparedData, split: str) -> list[str]:
-    """What one should know when reading the figures."""
-    notes, scored = [], set(data.ids(split))
-    for run, card in zip(runs, cards, strict=True):
-        learned = card["data"]
-        at_home = Path(learned["path"]) == data.root.resolve()
-        shared = len(scored & set(data.ids(learned["split"]))) if at_home else 0
-        if shared:
-            notes.append(f"{run.path.name} learned from {shared} of the {len(scored)} images scored.")
-    return notes
 
 
 def _keep(

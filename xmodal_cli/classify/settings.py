@@ -10,16 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from xmodal_cli.detect.start import start_problems
+from xmodal_cli.detect.settings import INPUTS
+from xmodal_cli.detect.start import resolved_start, start_problems
 from xmodal_cli.errors import SettingsError, closest
 from xmodal_cli.models.backbones import Backbone
 from xmodal_cli.runs.settings import FitSettings
-from xmodal_cli.runs.training_settings import TrainingSettings, absolute, resolved_training
+from xmodal_cli.runs.training_settings import TrainingSettings, resolved_training
 
 SMALL_ITERATIONS = 1000
 EVALUATIONS = 4  # of held-out images in a run
 SMALLEST_SIDE = 32  # px of an image that a network can see
-INPUTS = ("auto", "weights", "measured")
 
 
 @dataclass(frozen=True)
@@ -110,11 +110,4 @@ def resolve(
     """
     iterations = settings.iterations or SMALL_ITERATIONS
     settings = resolved_training(settings, iterations, in_memory=in_memory, evaluations=EVALUATIONS)
-    return replace(
-        settings,
-        data=absolute(settings.data),
-        init=absolute(settings.init),
-        weights=settings.weights and absolute(settings.weights),
-        backbone=backbone.name,
-        layer=layer,
-    )
+    return replace(settings, **resolved_start(settings, backbone), layer=layer)

@@ -22,11 +22,10 @@ from xmodal_cli.detect.start import CLASSIFICATION as COMMAND
 from xmodal_cli.metrics.classification import clip_accuracy, image_accuracy
 from xmodal_cli.models.layers import missing_keys
 from xmodal_cli.models.weights import save_file
-from xmodal_cli.runs.device import memory_bytes
 from xmodal_cli.runs.fit import Task
 from xmodal_cli.runs.folder import RunFolder
 from xmodal_cli.runs.session import Watchers
-from xmodal_cli.runs.training import Rehearsal, Training, seconds_per_step
+from xmodal_cli.runs.training import Rehearsal, Training, rehearsal_on_images
 
 WEIGHTS = "classifier.safetensors"
 
@@ -34,9 +33,7 @@ WEIGHTS = "classifier.safetensors"
 def rehearse(settings: ClassificationSettings) -> Rehearsal:
     """Build everything, train two steps, write nothing."""
     plan = build(settings)
-    seconds = seconds_per_step(_task(plan), plan.samples, collate, plan.settings.fit_settings())
-    memory = memory_bytes(plan.device)
-    return Rehearsal(plan.settings, len(plan.samples.ids), len(plan.held_out), plan.left_out, seconds, memory)
+    return rehearsal_on_images(plan, _task(plan), collate)
 
 
 def _name(plan: Plan) -> str:
@@ -110,13 +107,7 @@ def _save(plan: Plan, run: RunFolder, task: Task, figures: Mapping[str, Any]) ->
             "file": WEIGHTS,
             "missing_keys": missing_keys(plan.backbone, [plan.module.layer]),
             "size_hw": list(plan.size_hw),
-            "data": {
-                "name": data.name,
-                "path": str(data.root.resolve()),
-                "split": settings.split,
-                "images": len(plan.samples.ids),
-                "hash": plan.data_hash(),
-            },
+            "data": data.learned_from(settings.split, len(plan.samples.ids), plan.data_hash()),
             "settings": settings.to_dict(),
             **figures,
         }

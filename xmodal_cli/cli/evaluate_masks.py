@@ -74,6 +74,8 @@ def report(result: MaskEvaluation) -> None:
     )
     if scored.classes_without_objects:
         out.say(f"the means leave out {', '.join(scored.classes_without_objects)}: no objects in this split")
+    for note in result.notes:
+        out.warn(note)
     out.say(f"kept in {result.folder}")
     out.next_step(
         f"xmodal visualize detections --detections {result.folder / 'detections.json'} --data {result.data} "

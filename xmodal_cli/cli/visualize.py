@@ -182,7 +182,7 @@ def detections_command(
             )
         prepared, opened = PreparedData.open(data or Path(DEFAULT_DATA)), []
         scenes = scenes_in_file(detections, prepared, split, wanted, count, least_score, most)
-        path, title = out_, f"{detections}, split {split}"
+        path, title = out_, f"{detections}, split {split}, scores from {least_score:g}"
     else:
         from xmodal_cli.cli.progress import counting
 
@@ -191,7 +191,7 @@ def detections_command(
         with counting("images") as watch:
             scenes = scenes_of_runs(opened, prepared, split, wanted, count, least_score, most, device, watch)
         path = picture_path(opened[0], "detections.png", out_)
-        title = f"{' + '.join(each.path.name for each in opened)}, split {split}"
+        title = f"{' + '.join(each.path.name for each in opened)}, split {split}, scores from {least_score:g}"
     keep_picture(path, draw_scenes(prepared, scenes, title), out.command)
     rows = [[scene.identifier, len(scene.objects), len(scene.found), int(scene.hits.sum())] for scene in scenes]
     figures = table(title, ["pair", "objects", "shown", "hits"], rows)

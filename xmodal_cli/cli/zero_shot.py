@@ -105,24 +105,28 @@ def zero_shot_command(
             result = zero_shot_vision(detector, taught, scoring, weights=detector_weights, watch=watch, **where)
         elif trained is not None:
             result = zero_shot(trained, taught or str(modality), scoring, watch=watch, **where)
-    _report(result, scoring)
+    _report(result, scoring, joined=taught is not None)
 
 
-def _report(result: ZeroShotResult, scoring: Scoring | None) -> None:
+def _report(result: ZeroShotResult, scoring: Scoring | None, *, joined: bool) -> None:
     """AP by class, and where everything is kept."""
     data, split = None, None
     tables: list[RenderableType] = [str(result.run)]
     if scoring is not None:
         data, split = scoring.data.root, scoring.split
-        columns = ["detector", f"zero-shot {result.modality}", "fused"] if scoring.fuse else ["AP"]
         title = f"{scoring.metric} AP in percent, split {split}: {result.detector} for {result.modality}, no labels"
-        tables = [table(title, ["class", *columns], result.rows())]
+        tables = [table(title, result.columns(), result.rows())]
     out.result(result, tables, runs=[result.run], data=data, split=split)
     for note in dict.fromkeys([*result.notes, *(note for each in result.scores.values() for note in each.notes)]):
         out.warn(note)
     out.say(f"kept in {result.run}" + "".join(f", {each.folder}" for each in result.scores.values()))
     if scoring is None:
         out.next_step(f"xmodal evaluate {result.run} --split val")
+    elif not joined:
+        out.next_step(
+            f"xmodal distill --teacher-run {result.detector} --transfer auto --student squeezenet1_1 "
+            f"--modality {result.modality} --data {data}"
+        )
     elif not scoring.fuse and Path(result.detector).is_dir():
         out.next_step(f"xmodal evaluate {result.detector} {result.run} --split {split}")
     else:

@@ -270,6 +270,17 @@ class PreparedData:
         """
         return splits.divide(self.ids(split), fraction, self.scenes)
 
+    def learned_from(self, split: str, images: int, content_hash: str) -> dict[str, Any]:
+        """What the card of a run says of the data set that it learned from.
+
+        Args:
+            split: whose images.
+            images: how many of them.
+            content_hash: of all that was read.
+        """
+        path = str(self.root.resolve())
+        return {"name": self.name, "path": path, "split": split, "images": images, "hash": content_hash}
+
     @cached_property
     def rows(self) -> manifest.Manifest:
         """The manifest: a row for each file, by (modality, ID)."""

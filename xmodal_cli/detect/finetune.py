@@ -21,19 +21,17 @@ from xmodal_cli.detect.settings import FinetuneSettings
 from xmodal_cli.detect.task import FinetuneTask
 from xmodal_cli.metrics.average_precision import voc_ap
 from xmodal_cli.models.detector import FusedDetector
-from xmodal_cli.runs.device import autocast, memory_bytes
+from xmodal_cli.runs.device import autocast
 from xmodal_cli.runs.fit import Task
 from xmodal_cli.runs.folder import RunFolder
 from xmodal_cli.runs.session import Watchers
-from xmodal_cli.runs.training import Rehearsal, Training, seconds_per_step
+from xmodal_cli.runs.training import Rehearsal, Training, rehearsal_on_images
 
 
 def rehearse(settings: FinetuneSettings) -> Rehearsal:
     """Build everything, train two steps, write nothing."""
     plan = build(settings)
-    seconds = seconds_per_step(_task(plan), plan.samples, collate, plan.settings.fit_settings())
-    memory = memory_bytes(plan.device)
-    return Rehearsal(plan.settings, len(plan.samples.ids), len(plan.held_out), plan.left_out, seconds, memory)
+    return rehearsal_on_images(plan, _task(plan), collate)
 
 
 def _name(plan: Plan) -> str:
@@ -124,13 +122,7 @@ def _save(plan: Plan, run: RunFolder, task: Task, figures: Mapping[str, Any]) ->
             plan.cutoffs,
             plan.size,
             {"method": plan.proposals.method, "description": dict(plan.proposals.description)},
-            data={
-                "name": data.name,
-                "path": str(data.root.resolve()),
-                "split": plan.settings.split,
-                "images": len(plan.samples.ids),
-                "hash": plan.data_hash(),
-            },
+            data=data.learned_from(plan.settings.split, len(plan.samples.ids), plan.data_hash()),
             settings=plan.settings.to_dict(),
             **figures,
         )

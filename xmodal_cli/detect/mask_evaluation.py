@@ -179,9 +179,7 @@ def detect_masks(
         found = found[found.scores >= least_score]
     on, size = resolve_device(device), detecting.get("size")
     segmenters = [replace(each, branch=at_size(each.branch, size)).to(on) for each in loaded]
-    known = np.flatnonzero(together.classes.labels >= 0)
-    own_labels = np.zeros(len(data.classes), np.int64)  # the detector's label of each class of the data set
-    own_labels[together.classes.labels[known]] = known
+    own_labels = _own_labels(together.classes.labels, len(data.classes))
     masks: list[Rle | None] = [None] * len(found)
     for number, name in enumerate(ids):
         mine = np.flatnonzero(found.images == number)
@@ -194,6 +192,14 @@ def detect_masks(
                 masks[index] = mask
         watch(count + number + 1, 2 * count)
     return Masked(found, [mask for mask in masks if mask is not None], projection, together)
+
+
+def _own_labels(labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """The detector's label of each of a data set's classes that it knows; 0 elsewhere, where nothing is found."""
+    known = np.flatnonzero(labels >= 0)
+    own = np.zeros(classes, np.int64)
+    own[labels[known]] = known
+    return own
 
 
 def fused_probabilities(

@@ -19,19 +19,16 @@ from xmodal_cli.detect.mask_samples import MaskSamples, collate
 from xmodal_cli.detect.mask_settings import MaskSettings
 from xmodal_cli.detect.mask_task import MaskTask
 from xmodal_cli.models.weights import load_file, save_file
-from xmodal_cli.runs.device import memory_bytes
 from xmodal_cli.runs.fit import Task
 from xmodal_cli.runs.folder import RunFolder
 from xmodal_cli.runs.session import Watchers
-from xmodal_cli.runs.training import Rehearsal, Training, seconds_per_step
+from xmodal_cli.runs.training import Rehearsal, Training, rehearsal_on_images
 
 
 def rehearse(settings: MaskSettings) -> Rehearsal:
     """Build everything, train two steps, write nothing."""
     plan = build(settings)
-    seconds = seconds_per_step(_task(plan), plan.samples, collate, plan.settings.fit_settings())
-    memory = memory_bytes(plan.device)
-    return Rehearsal(plan.settings, len(plan.samples.ids), len(plan.held_out), plan.left_out, seconds, memory)
+    return rehearsal_on_images(plan, _task(plan), collate)
 
 
 def _name(plan: MaskPlan) -> str:
@@ -111,13 +108,7 @@ def _save(plan: MaskPlan, run: RunFolder, task: Task, figures: Mapping[str, Any]
             "branches": [{**plan.described, "file": branch_file(0)}],
             "masks": {**segmenter.head.shape.to_dict(), "file": WEIGHTS},
             "detector": {"run": str(plan.detector.path.resolve()), "iterations": detector_card.get("iterations")},
-            "data": {
-                "name": data.name,
-                "path": str(data.root.resolve()),
-                "split": plan.settings.split,
-                "images": len(plan.samples.ids),
-                "hash": plan.data_hash(),
-            },
+            "data": data.learned_from(plan.settings.split, len(plan.samples.ids), plan.data_hash()),
             "settings": plan.settings.to_dict(),
             **figures,
         }

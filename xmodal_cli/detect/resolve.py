@@ -7,7 +7,7 @@ from pathlib import Path
 
 from xmodal_cli.detect.samples import SMALLEST_SIDE
 from xmodal_cli.detect.settings import FEATURES, INPUTS, SMALL_ITERATIONS, FinetuneSettings
-from xmodal_cli.detect.start import start_problems
+from xmodal_cli.detect.start import resolved_start, start_problems
 from xmodal_cli.errors import SettingsError, closest
 from xmodal_cli.models.backbones import Backbone
 from xmodal_cli.models.regions import POOLINGS
@@ -41,11 +41,8 @@ def resolve(settings: FinetuneSettings, backbone: Backbone, method: str, *, in_m
     settings = resolved_training(settings, iterations, in_memory=in_memory, evaluations=EVALUATIONS)
     return replace(
         settings,
-        data=absolute(settings.data),
-        init=absolute(settings.init),
-        weights=settings.weights and absolute(settings.weights),
+        **resolved_start(settings, backbone),
         joint=settings.joint and absolute(settings.joint),
-        backbone=backbone.name,
         trunk_lr=_trunk_lr(settings, backbone),
         proposals=method,
     )

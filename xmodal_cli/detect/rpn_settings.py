@@ -6,14 +6,14 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from xmodal_cli.detect.samples import SMALLEST_SIDE
-from xmodal_cli.detect.start import start_problems
+from xmodal_cli.detect.settings import INPUTS
+from xmodal_cli.detect.start import resolved_start, start_problems
 from xmodal_cli.errors import SettingsError
 from xmodal_cli.models.backbones import Backbone
-from xmodal_cli.runs.training_settings import TrainingSettings, absolute, resolved_training
+from xmodal_cli.runs.training_settings import TrainingSettings, resolved_training
 
 DEFAULT_BACKBONE = "squeezenet1_1"  # the fastest on a CPU of those with a map of stride 16
 ITERATIONS = 1200  # ten minutes of one CPU core with the default backbone and size, half a second a step
-INPUTS = ("auto", "weights", "measured")
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,4 @@ def resolve(settings: RpnSettings, backbone: Backbone, layer: str, *, in_memory:
         in_memory: whether images are kept.
     """
     settings = resolved_training(settings, settings.iterations or ITERATIONS, in_memory=in_memory)
-    return replace(
-        settings,
-        data=absolute(settings.data),
-        init=absolute(settings.init),
-        weights=settings.weights and absolute(settings.weights),
-        backbone=backbone.name,
-        layer=layer,
-    )
+    return replace(settings, **resolved_start(settings, backbone), layer=layer)

@@ -182,7 +182,7 @@ def evaluate_visions(
         "runs": [str(vision.run.path) for vision in visions if vision.run],
         "classes": matched.to_dict(),
     }
-    notes = [note for vision in visions if vision.run for note in _learned_from(vision.run, data, split)]
+    notes = [note for vision in visions if vision.run for note in learned_from(vision.run, data, split)]
     notes = matched.notes() + notes
     return _scored(found, data, split, metric, "+".join(names), about, notes, root, seconds, matched.known())
 
@@ -395,7 +395,7 @@ def reading_notes(together: Together, data: PreparedData, split: str) -> list[st
     notes, stored = together.classes.notes(), together.proposals
     for each in together.trained:
         name = each.run.path.name
-        notes += _learned_from(each.run, data, split)
+        notes += learned_from(each.run, data, split)
         if each.proposals["method"] != stored.method:
             notes.append(f"{name} learned with the proposals {each.proposals['method']}, not {stored.method}.")
         elif _at_home(each.run, data) and each.proposals["description"]["sha256"] != stored.content_hash:
@@ -403,7 +403,7 @@ def reading_notes(together: Together, data: PreparedData, split: str) -> list[st
     return notes
 
 
-def _learned_from(run: RunFolder, data: PreparedData, split: str) -> list[str]:
+def learned_from(run: RunFolder, data: PreparedData, split: str) -> list[str]:
     """How many of the images scored a run learned from, if any."""
     scored = set(data.ids(split))
     shared = len(scored & set(data.ids(run.card()["data"]["split"]))) if _at_home(run, data) else 0

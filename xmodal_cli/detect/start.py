@@ -17,7 +17,7 @@ from xmodal_cli.models.detector_shape import detection_layer
 from xmodal_cli.models.rpn import Rpn, RpnShape
 from xmodal_cli.models.weights import load_file
 from xmodal_cli.runs.folder import RunFolder, open_run
-from xmodal_cli.runs.training_settings import NO_FILE
+from xmodal_cli.runs.training_settings import NO_FILE, absolute
 from xmodal_cli.transfer.student import load_student
 from xmodal_cli.web.fetch import Watcher
 
@@ -28,6 +28,10 @@ TRANSFER = "distill"
 
 class StartSettings(Protocol):
     """What settings say of the network that a training begins with."""
+
+    @property
+    def data(self) -> str:
+        """Folder of the prepared data set."""
 
     @property
     def init(self) -> str:
@@ -89,6 +93,21 @@ def start_problems(settings: StartSettings, *, default_backbone: str | None = No
     elif settings.weights is not None and not Path(settings.weights).is_file():
         found.append(f"--weights: there is no file {settings.weights!r}.")
     return found
+
+
+def resolved_start(settings: StartSettings, backbone: Backbone) -> dict[str, Any]:
+    """Where a training begins, as its settings keep it: absolute paths, and the network's own name.
+
+    Args:
+        settings: as asked for.
+        backbone: the network it begins with.
+    """
+    return {
+        "data": absolute(settings.data),
+        "init": absolute(settings.init),
+        "weights": settings.weights and absolute(settings.weights),
+        "backbone": backbone.name,
+    }
 
 
 def start_network(

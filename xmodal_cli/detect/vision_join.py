@@ -156,7 +156,10 @@ def taught_with(name: str, run: RunFolder, student: Student, weights: str | None
         SettingsError: another one did.
     """
     described = student.card["teacher"].get("detector")
-    hint = f"Teach one: xmodal distill --teacher-detector {name} --student STUDENT --modality {student.modality}"
+    hint = (
+        f"Teach one: xmodal distill --teacher-detector {name} --student {student.backbone.name} "
+        f"--modality {student.modality} --data {student.card['data']['path']}"
+    )
     if described is None or described["detector"] != name.removeprefix("torchvision/"):
         teacher = described["detector"] if described else student.card["teacher"]["name"]
         raise SettingsError(f"The student of {run.path} was taught by {teacher}, not by {name}.", hint)
@@ -180,7 +183,7 @@ def _points(detector: VisionDetector, run: RunFolder, student: Student) -> list[
             f"{detector.name} reads {', '.join(detector.levels)}, and the student of {run.path} was not taught "
             f"{', '.join(missing)}.",
             f"Teach it every level: xmodal distill --teacher-detector {detector.name} --transfer auto "
-            f"--student {student.backbone.name} --modality {student.modality}",
+            f"--student {student.backbone.name} --modality {student.modality} --data {student.card['data']['path']}",
         )
     return [paths.index(module_path(detector.network, level)) for level in detector.levels]
 

@@ -61,8 +61,16 @@ class ZeroShotResult:
             **{name: each.to_dict() for name, each in self.scores.items()},
         }
 
+    def columns(self) -> list[str]:
+        """Heads of the table."""
+        if set(self.scores) == {ALONE}:
+            return ["class", "AP", "objects", "detections"]
+        return ["class", "detector", f"zero-shot {self.modality}", "fused"]
+
     def rows(self) -> list[list[object]]:
-        """A table of classes, a column for each row of Table 5, closed by the mean."""
+        """A table of classes closed by the mean: a column for each row of Table 5, or of what there is of one."""
+        if set(self.scores) == {ALONE}:
+            return self.scores[ALONE].scores.rows()
         shown = [self.scores[name].scores for name in (DETECTOR, ALONE, FUSED) if name in self.scores]
         rows: list[list[object]] = [
             [name, *("no objects" if each.ap[name] is None else f"{each.ap[name]:.1f}" for each in shown)]

@@ -83,7 +83,7 @@ def build(
     state = _translated(module, state)
     backbone.stem = _fit_stem(module, state, in_channels, stem)
     optional = _optional_keys(backbone, through)
-    source = "a network's weights" if isinstance(weights, Mapping) else weights
+    source = "another network, copied" if isinstance(weights, Mapping) else weights
     backbone.unloaded = load_into(module, state, f"{source} for {name}", optional)
     return backbone
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from xmodal_cli.data.prepared import PreparedData
-from xmodal_cli.detect.branches import DETECTORS
+from xmodal_cli.detect.branches import DETECTORS, ZERO_SHOT, is_vision
+from xmodal_cli.detect.hypercolumns import COMMAND as MASKS
 from xmodal_cli.detect.scoring import COMMAND as EVALUATE
 from xmodal_cli.detect.scoring import RESULTS
 from xmodal_cli.detect.start import CLASSIFICATION
@@ -78,8 +79,9 @@ def sections_of(
     sections = [
         Section("Runs", tried("runs", lambda: [_overview(runs, names)])),
         Section("Settings", tried("settings", lambda: _settings(runs, names))),
-        Section("Training", tried("curves", lambda: _curves(runs))),
     ]
+    trained = [run for run in runs if run.command != ZERO_SHOT]
+    sections += [Section("Training", tried("curves", lambda: _curves(trained)))] if trained else []
     scores = tried("scores", lambda: _scores(runs, names, choice.paper))
     sections += [Section("Scores", scores)] if scores else []
     for run, name in zip(runs, names, strict=True) if choice.pictures else ():
@@ -92,11 +94,13 @@ def sections_of(
 
 def _looks(run: RunFolder, choice: Choice) -> dict[str, Callable[[], list[Part]]]:
     """What can be looked at in a run, by title."""
-    shown: dict[str, Callable[[], list[Part]]] = {"First-layer filters": lambda: _filters(run)}
-    if run.command == "distill":
-        shown["Features"] = lambda: _features(run, choice)
-    shown["Patches"] = lambda: _patches(run, choice)
-    if run.command in DETECTORS:
+    shown: dict[str, Callable[[], list[Part]]] = {}
+    if run.command != MASKS and not is_vision(run):  # those of masks are their detector's
+        shown["First-layer filters"] = lambda: _filters(run)
+        if run.command == "distill":
+            shown["Features"] = lambda: _features(run, choice)
+        shown["Patches"] = lambda: _patches(run, choice)
+    if run.command in (*DETECTORS, MASKS):
         shown["Detections"] = lambda: _detections(run, choice)
     return shown
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from xmodal_cli.classify.training import saved_settings as classifier_settings
-from xmodal_cli.detect.branches import DETECTORS, load_backbone
+from xmodal_cli.detect.branches import DETECTORS, ZERO_SHOT, load_backbone
 from xmodal_cli.detect.finetune import saved_settings as detector_settings
 from xmodal_cli.detect.start import CLASSIFICATION, StartSettings, start_backbone, start_from_run
 from xmodal_cli.errors import SettingsError
@@ -104,6 +104,8 @@ def start_of(subject: Subject, downloading: Watcher = silent) -> tuple[str, Back
             settings, None if taught is None else taught[1], channels, points, transfer_size_hw(subject), downloading
         )
         return _word(settings.init), start
+    if subject.run.command == ZERO_SHOT:
+        return start_of(_student_of(subject), downloading)
     trained = _trained_settings(subject)
     if Path(trained.init).is_dir():
         return _word(trained.init), start_from_run(open_run(Path(trained.init)), trained.seed).backbone
@@ -124,10 +126,11 @@ def teacher_of(subject: Subject, downloading: Watcher = silent) -> tuple[str, Ba
         XmodalError: the teacher's weights are gone.
     """
     if not subject.is_transfer:
-        earlier = Path(_trained_settings(subject).init)
-        if not (earlier / CARD).is_file():
+        zero_shot = subject.run.command == ZERO_SHOT
+        earlier = subject.card["settings"]["student"] if zero_shot else _trained_settings(subject).init
+        if earlier is None or not (Path(earlier) / CARD).is_file():
             return None
-        return teacher_of(open_subject(open_run(earlier)), downloading)
+        return teacher_of(open_subject(open_run(Path(earlier))), downloading)
     settings = transfer_settings(subject.run)
     channels = len(subject.card["teacher"]["input"]["mean"])
     layers = [point["teacher"] for point in subject.card["transfer"]]
@@ -141,6 +144,21 @@ def transfer_size_hw(subject: Subject) -> tuple[int, int]:
     """Height and width that the networks of a transfer saw."""
     height, width = subject.card["size_hw"]
     return height, width
+
+
+def _student_of(subject: Subject) -> Subject:
+    """The transfer whose student stands in a zero-shot detector.
+
+    Raises:
+        SettingsError: there is none, or its run is gone.
+    """
+    made = subject.card["settings"]
+    if made["student"] is None:
+        raise SettingsError(
+            f"{subject.run.path} is {made['detector']}, shown {subject.modality} as it is: nothing was trained.",
+            f"Look at that one: {made['detector']}",
+        )
+    return open_subject(open_run(Path(made["student"])))
 
 
 def _trained_settings(subject: Subject) -> StartSettings:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 import xmodal_cli
 from xmodal_cli.errors import DataError, XmodalError
 from xmodal_cli.runs import checkpoint, processes
-from xmodal_cli.runs.device import computing_threads
+from xmodal_cli.runs.device import computing_threads, memory_bytes
 from xmodal_cli.runs.fit import Batch, Progress, Task, fit
 from xmodal_cli.runs.folder import RunFolder, open_run
 from xmodal_cli.runs.session import NOBODY, Watchers, begin
@@ -248,12 +248,39 @@ class Rehearsal:
         return self.seconds_per_step * (self.settings.iterations or 0)
 
 
+class PlanOfImages(Plan, Protocol):
+    """Everything decided about a training on single images."""
+
+    @property
+    def samples(self) -> Any:
+        """What is learned from; `ids` names the images."""
+
+    @property
+    def held_out(self) -> Sequence[str]:
+        """IDs that are watched."""
+
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        """Why how many images of the split are not learned from."""
+
+
+def rehearsal_on_images(plan: PlanOfImages, task: Task, collate: Collate) -> Rehearsal:
+    """What a run on single images would be, from two steps of its task."""
+    seconds = seconds_per_step(task, plan.samples, collate, plan.settings.fit_settings())
+    memory = memory_bytes(plan.device)
+    return Rehearsal(plan.settings, len(plan.samples.ids), len(plan.held_out), plan.left_out, seconds, memory)
+
+
 class _Enough(Exception):
     """Two steps were taken."""
 
 
 def seconds_per_step(task: Task, samples: Dataset[Any], collate: Collate, settings: FitSettings) -> float:
-    """Train two steps and time the second; the first warms up. Nothing is saved or evaluated, nothing left behind."""
+    """Train two steps and time the second; the first warms up. Nothing is saved or evaluated, nothing left behind.
+
+    Raises:
+        KeyboardInterrupt: it was interrupted in the first step.
+    """
     done_at: list[float] = []
 
     def watch(_: Progress) -> None:
@@ -263,5 +290,8 @@ def seconds_per_step(task: Task, samples: Dataset[Any], collate: Collate, settin
 
     longer = replace(settings, iterations=3, workers=0, log_every=1, evaluate_every=3, checkpoint_every=3)
     with tempfile.TemporaryDirectory() as scratch, contextlib.suppress(_Enough):
-        fit(task, samples, collate, longer, RunFolder(Path(scratch), "rehearsal"), watch)
+        run = RunFolder(Path(scratch), "rehearsal")
+        run.checkpoints.mkdir()  # an interruption saves
+        fit(task, samples, collate, longer, run, watch)
+        raise KeyboardInterrupt
     return done_at[1] - done_at[0]

@@ -89,8 +89,8 @@ class Score:
 
     def carry_out(self, watchers: Watchers) -> None:
         """Measure, and keep the document."""
-        measure = {BOXES: self._boxes, MASKS: self._masks, PROBE: self._probe}[self.kind]
-        document = {"runs": [str(path) for path in self.runs], "split": self.split, "results": measure(watchers)}
+        results = self._measured(watchers)
+        document = {"runs": [str(path) for path in self.runs], "split": self.split, "results": results}
         self.folder.mkdir(parents=True, exist_ok=True)
         files.write_json(self.path, {**document, "cards": self._cards()})
 
@@ -98,28 +98,14 @@ class Score:
         """Nothing can be tried before there are runs."""
         return
 
-    def _boxes(self, watchers: Watchers) -> dict[str, Any]:
+    def _measured(self, watchers: Watchers) -> dict[str, Any]:
         runs, data = [open_run(path) for path in self.runs], PreparedData.open(self.data)
-        return evaluate_runs(
-            runs, data, split=self.split, device=self.device, root=self.root, watch=watchers.filling
-        ).to_dict()
-
-    def _masks(self, watchers: Watchers) -> dict[str, Any]:
-        runs, data = [open_run(path) for path in self.runs], PreparedData.open(self.data)
-        return evaluate_masks(
-            runs, data, split=self.split, device=self.device, root=self.root, watch=watchers.filling
-        ).to_dict()
-
-    def _probe(self, watchers: Watchers) -> dict[str, Any]:
-        (path,) = self.runs
-        return evaluate_probe(
-            open_run(path),
-            PreparedData.open(self.data),
-            split=self.split,
-            device=self.device,
-            runs=self.root,
-            watch=watchers.filling,
-        ).to_dict()
+        how: dict[str, Any] = {"split": self.split, "device": self.device, "watch": watchers.filling}
+        if self.kind == PROBE:
+            (run,) = runs
+            return evaluate_probe(run, data, runs=self.root, **how).to_dict()
+        evaluate = evaluate_masks if self.kind == MASKS else evaluate_runs
+        return evaluate(runs, data, root=self.root, **how).to_dict()
 
     def _cards(self) -> list[str | None]:
         """What the runs are: the hashes of their cards, None where one is not finished."""

@@ -112,7 +112,7 @@ def rehearse(settings: DistillSettings) -> Rehearsal:
     """Build everything, train two steps on a teacher that looks at its first pairs, write nothing."""
     plan = build(settings)
     first = plan.samples.fit[: plan.settings.batch_size]
-    few = replace(plan, samples=replace(plan.samples, fit=first, held_out=[]))  # the time is that of steps alone
+    few = replace(plan, samples=replace(plan.samples, fit=first, held_out=[]))  # nobody watches: they need not be read
     task = _task(few, _measure(few, None), NOBODY)
     live = replace(few, settings=replace(few.settings, cache="off"))
     seconds = seconds_per_step(task, _training_samples(live, None), collate, plan.settings.fit_settings())

@@ -75,7 +75,7 @@ def sizes_differ(size_hw: Sequence[int], looks: int, square: bool = False) -> li
         return []
     size = f"{looks}x{looks}" if square else str(looks)
     return [
-        f"The student learns from images of {height}x{width} px, and the detector looks at "
+        f"The student's images are of {height}x{width} px, and the detector looks at "
         f"{size if square else f'a short side of {size}'}: `xmodal distill --size {size}` would teach it what the "
         "detector sees."
     ]

@@ -5,7 +5,6 @@ The folders are those that public code of others reads after unpacking the same 
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
 import json
@@ -15,11 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import scipy.io
 from coco_files import make_coco
 from made_archives import needs_bsdtar, rar_of, tar_of, zip_of
 from made_scenes import write_scene
-from made_videos import STEP, make_jhmdb, make_ucf101
+from made_videos import STEP, make_jhmdb, make_ucf101, write_matlab_boxes
 from nyud2_files import made_up, write_archive, write_labelled
 from rigs import tree
 
@@ -70,15 +68,7 @@ def renamed(files: Mapping[str, bytes], old: str, new: str) -> dict[str, bytes]:
 def jhmdb_files(folder: Path) -> dict[str, bytes]:
     """Lists and boxes as published, clips as videos; beside them what a Macintosh leaves in archives."""
     made = make_jhmdb(folder / "made", CLIPS)
-    with (made / "boxes.csv").open(newline="") as handle:
-        rows = list(csv.DictReader(handle))
-    annot = {
-        "action": np.array([[row["action"]] for row in rows], dtype=object),
-        "video_id": np.array([[row["clip"]] for row in rows], dtype=object),
-        "frame": np.array([[int(row["frame"])] for row in rows], np.uint16),
-        "bound": np.array([[float(row[key]) for key in ("x", "y", "width", "height")] for row in rows], np.float32),
-    }
-    scipy.io.savemat(folder / "by_hand/jhmdb_annot.mat", {"annot": annot})
+    write_matlab_boxes(made / "boxes.csv", folder / "by_hand/jhmdb_annot.mat")
     lists = {**renamed(tree(made), "splits/", "splits/"), "__MACOSX/splits/._wave_test_split1.txt": b"Mac OS X"}
     zip_of(folder / "by_hand/splits.zip", lists)
     return tree(made)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-
 import numpy as np
 import pytest
 import scipy.io
-from made_videos import BOX, STEP, make_jhmdb, number_shown, work
+from made_videos import BOX, STEP, make_jhmdb, number_shown, work, write_matlab_boxes
 from rigs import tree
 
 from xmodal_cli.data.check import check
@@ -71,15 +69,7 @@ def test_images_are_the_annotated_frames(jhmdb, out):
 
 def test_boxes_in_matlabs_format_give_the_same_data_set(jhmdb, out, tmp_path):
     prepare(jhmdb, out)
-    with (jhmdb / "boxes.csv").open(encoding="utf-8", newline="") as handle:
-        rows = list(csv.DictReader(handle))
-    annot = {
-        "action": np.array([[row["action"]] for row in rows], dtype=object),
-        "video_id": np.array([[row["clip"]] for row in rows], dtype=object),
-        "frame": np.array([[int(row["frame"])] for row in rows], np.uint16),
-        "bound": np.array([[float(row[key]) for key in ("x", "y", "width", "height")] for row in rows], np.float32),
-    }
-    scipy.io.savemat(jhmdb / "jhmdb_annot.mat", {"annot": annot})
+    write_matlab_boxes(jhmdb / "boxes.csv", jhmdb / "jhmdb_annot.mat")
     prepare(jhmdb, tmp_path / "mat", boxes=jhmdb / "jhmdb_annot.mat")
     kept = {name: content for name, content in tree(out).items() if name != "dataset.json"}
     assert kept == {name: content for name, content in tree(tmp_path / "mat").items() if name != "dataset.json"}

@@ -8,6 +8,7 @@ CACHE/data/SET/ARCHIVE/       what an archive of that name held
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from xmodal_cli.datasets.downloads import archives, catalogue
@@ -48,6 +49,11 @@ def is_unpacked(file: PublishedFile) -> bool:
     """Whether what an archive held is here, from the archive that was checked."""
     found = archives.unpacked_from(folder_of(file))
     return found is not None and found == pinned(file)
+
+
+def unpacked_of(names: Sequence[str]) -> str:
+    """Of archives that hold the same, the first that is unpacked; the first of all where none is."""
+    return next((name for name in names if is_unpacked(catalogue.FILES[name])), names[0])
 
 
 def is_here(file: PublishedFile) -> bool:

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from xmodal_cli.datasets.downloads.catalogue import FILES
-from xmodal_cli.datasets.downloads.fetched import catalogue_path, is_unpacked, unpacked_path
+from xmodal_cli.datasets.downloads.fetched import catalogue_path, unpacked_of, unpacked_path
 from xmodal_cli.datasets.folder.settings import absolute
 from xmodal_cli.datasets.videos.frames import Clip
 from xmodal_cli.datasets.videos.jhmdb_files import (
@@ -89,8 +88,9 @@ def downloaded() -> JhmdbFiles:
     Raises:
         DownloadError: it was not, or not all of it.
     """
-    clips = next((name for name in CLIP_ARCHIVES if is_unpacked(FILES[name])), CLIP_ARCHIVES[0])
-    return JhmdbFiles(unpacked_path(clips), catalogue_path(BOX_FILES[0]), unpacked_path("splits.zip"))
+    return JhmdbFiles(
+        unpacked_path(unpacked_of(CLIP_ARCHIVES)), catalogue_path(BOX_FILES[0]), unpacked_path("splits.zip")
+    )
 
 
 def prepare_jhmdb(settings: JhmdbSettings, progress: Progress | None = None) -> VideosReport:

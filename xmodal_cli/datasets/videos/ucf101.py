@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xmodal_cli.data.splits import TRAIN, read_names
-from xmodal_cli.datasets.downloads.catalogue import FILES
-from xmodal_cli.datasets.downloads.fetched import is_unpacked, unpacked_path
+from xmodal_cli.datasets.downloads.fetched import unpacked_of, unpacked_path
 from xmodal_cli.datasets.folder.settings import absolute
 from xmodal_cli.datasets.videos.frames import Clip
 from xmodal_cli.datasets.videos.names import find_videos, near, opened, safe_id
@@ -62,8 +61,7 @@ def downloaded() -> Ucf101Files:
     Raises:
         DownloadError: it was not, or not all of it.
     """
-    videos = next((name for name in VIDEO_ARCHIVES if is_unpacked(FILES[name])), VIDEO_ARCHIVES[0])
-    return Ucf101Files(unpacked_path(videos), unpacked_path(LIST_ARCHIVE))
+    return Ucf101Files(unpacked_path(unpacked_of(VIDEO_ARCHIVES)), unpacked_path(LIST_ARCHIVE))
 
 
 def prepare_ucf101(settings: Ucf101Settings, progress: Progress | None = None) -> VideosReport:
