@@ -124,3 +124,12 @@ def test_networks_of_one_name_and_another_structure_are_traced_apart() -> None:
     plain, changed = skeleton("squeezenet1_1"), skeleton("squeezenet1_1")
     changed.module.features[0].stride = (4, 4)
     assert [layers(each, (224, 224))[0].stride for each in (plain, changed)] == [2, 4]
+
+
+def test_networks_that_differ_in_what_they_do_not_show_are_traced_apart() -> None:
+    padded, strict = skeleton("vit_tiny_patch16_224"), skeleton("vit_tiny_patch16_224")
+    strict.module.patch_embed.dynamic_img_pad = False
+    assert repr(padded.module) == repr(strict.module)
+    assert layers(padded, (40, 40))
+    with pytest.raises(SettingsError, match="40x40"):
+        layers(strict, (40, 40))

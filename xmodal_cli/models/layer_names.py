@@ -6,15 +6,13 @@ their block (`conv3_2`); `conv3` is the last one of block 3.
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import nn
 
 from xmodal_cli.errors import SettingsError, closest
 from xmodal_cli.models.caffenet import CaffeNet
 from xmodal_cli.models.catalogue import parse
 from xmodal_cli.models.networks import Backbone
-from xmodal_cli.models.trace import Trace, trace
+from xmodal_cli.models.trace import Structure, Trace, structure, trace
 
 # A size at which the grids of all usual strides have more than one cell and differ in height and width.
 USUAL_HW = (352, 608)
@@ -22,7 +20,8 @@ MOST_TRACES = 64  # sizes that a backbone remembers; more only where each image 
 MOST_KNOWN = 256  # traces that a process remembers
 OWN_HW = (224, 224)  # what networks that do not say were made for
 
-_known: dict[tuple[Any, ...], Trace] = {}  # by structure: a network is built more than once on the way to a training
+# A network is built more than once on the way to a training; by structure, channels of the input, and image size.
+_known: dict[tuple[Structure, int, tuple[int, int]], Trace] = {}
 
 
 def paper_names(name: str, module: nn.Module) -> dict[str, str]:
@@ -103,10 +102,8 @@ def trace_at(backbone: Backbone, image_hw: tuple[int, int]) -> Trace:
 
 
 def _trace_once(backbone: Backbone, image_hw: tuple[int, int]) -> Trace:
-    """Its trace, or that of a network of the same name, modules and shapes."""
-    tensors = backbone.module.state_dict(keep_vars=True)
-    shapes = tuple((name, tuple(tensor.shape)) for name, tensor in tensors.items())
-    key = (backbone.name, repr(backbone.module), shapes, backbone.in_channels, image_hw)
+    """Its trace, or that of a network of the same structure."""
+    key = (structure(backbone.module), backbone.in_channels, image_hw)
     if key not in _known:
         _known[key] = trace(backbone.module, backbone.in_channels, image_hw)
         if len(_known) > MOST_KNOWN:

@@ -20,8 +20,10 @@ from xmodal_cli.models.geometry import Follower, reconcile
 from xmodal_cli.models.grid import Grid
 
 Layout = Literal["NCHW", "NHWC", "NLC", "NC"]
+Structure = tuple[Any, ...]
 
 BATCH = 2  # of the traced image: tells maps from things folded into the batch, such as attention windows
+SETTINGS = (bool, int, float, str, tuple, list, type(None))  # kinds of attributes that decide what a module does
 MOST_PREFIX_TOKENS = 16  # class, register and distillation tokens before the grid's
 
 
@@ -112,6 +114,26 @@ def to_meta(module: nn.Module) -> nn.Module:
         empty = torch.empty_like(tensor, device="meta")
         memo[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
     return copy.deepcopy(module, memo)
+
+
+def structure(module: nn.Module) -> Structure:
+    """All that a network's trace can depend on: its modules, their settings, and the shapes of their tensors.
+
+    A module's own description does not do: it leaves out settings, such as how far Swin's windows are shifted.
+
+    Example:
+        >>> structure(nn.MaxPool2d(2)) == structure(nn.MaxPool2d(2, ceil_mode=True))
+        False
+    """
+    tensors = [(name, tuple(tensor.shape), tensor.dtype) for name, tensor in _named_tensors(module)]
+    parts = [(name, type(part), *_settings(part)) for name, part in module.named_modules(remove_duplicate=False)]
+    return (*tensors, *parts)
+
+
+def _settings(part: nn.Module) -> Iterator[str]:
+    for name, value in vars(part).items():
+        if name != "training" and not name.startswith("_") and isinstance(value, SETTINGS):
+            yield f"{name}={value!r}"
 
 
 def _named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
