@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
+from warm_processes import Forked
 
 from xmodal_cli.data.images import write_png
 from xmodal_cli.data.prepared import PreparedData
@@ -145,7 +146,7 @@ def kill_at_first_report(train: Callable[[Watchers], object]) -> None:
         train(Watchers(training=kill))
 
 
-def start(arguments: list[str], cache: Path, **options: Any) -> subprocess.Popen[str]:
+def start(arguments: list[str], cache: Path) -> subprocess.Popen[str]:
     """A real process of the command line, calm, with its own cache folder and process group."""
     environment = {**os.environ, "XMODAL_CACHE": str(cache), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
@@ -155,11 +156,10 @@ def start(arguments: list[str], cache: Path, **options: Any) -> subprocess.Popen
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        **options,
     )
 
 
-def finish(process: subprocess.Popen[str], code: int | None = 0) -> tuple[str, str]:
+def finish(process: subprocess.Popen[str] | Forked, code: int | None = 0) -> tuple[str, str]:
     """Wait for a process; its stdout and stderr, after comparing its exit code."""
     try:
         output, talk = process.communicate(timeout=PATIENCE_S)

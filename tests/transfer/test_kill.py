@@ -9,21 +9,22 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tiny_runs import PATIENCE_S, assert_same_student, finish, start, steps_in_metrics, words
+from tiny_runs import PATIENCE_S, assert_same_student, finish, steps_in_metrics, words
+from warm_processes import POLL_S, Forked, fork
 
 from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.transfer.distill import COMMAND
 
 STEPS = 64
+GLANCE_S = 0.0005  # between two looks for a file: half-written ones lie there for some milliseconds
 LIVE, CACHED = {"iterations": STEPS}, {"iterations": STEPS, "cache": "on"}
 
-Moment = Callable[[subprocess.Popen[str], Path, Path], None]
+Moment = Callable[[Forked, Path, Path], None]
 
 
 @pytest.fixture(scope="module")
@@ -31,16 +32,16 @@ def never_killed(tiny_data: PreparedData, tmp_path_factory: pytest.TempPathFacto
     """Runs that nobody disturbed, live and cached, both without workers."""
     folder = tmp_path_factory.mktemp("undisturbed")
     for name, changes in (("live", LIVE), ("cached", CACHED)):
-        finish(start(words(tiny_data, folder, name, **changes), folder / "cache"))
+        finish(fork(words(tiny_data, folder, name, **changes), folder / "cache"))
     return {name: folder / COMMAND / name for name in ("live", "cached")}
 
 
 def after(seconds: float) -> Moment:
     """Some time after the process began to talk: it has its run folder by then."""
 
-    def wait(process: subprocess.Popen[str], run: Path, cache: Path) -> None:
-        assert process.stderr is not None
-        process.stderr.readline()
+    def wait(process: Forked, run: Path, cache: Path) -> None:
+        while process.poll() is None and "\n" not in process.said()[1]:
+            time.sleep(POLL_S)
         time.sleep(seconds)
 
     return wait
@@ -49,11 +50,12 @@ def after(seconds: float) -> Moment:
 def while_there_is(pattern: str) -> Moment:
     """As soon as a file of this pattern is in the run or in the cache."""
 
-    def wait(process: subprocess.Popen[str], run: Path, cache: Path) -> None:
+    def wait(process: Forked, run: Path, cache: Path) -> None:
         deadline = time.monotonic() + PATIENCE_S
         while process.poll() is None and time.monotonic() < deadline:
             if any(run.glob(pattern)) or any(cache.glob(pattern)):
                 return
+            time.sleep(GLANCE_S)
 
     return wait
 
@@ -67,12 +69,13 @@ def at_random(seed: int) -> Moment:
     generator = random.Random(seed)
     checkpoints, seconds = generator.randint(1, 10), generator.uniform(0, 0.04)
 
-    def wait(process: subprocess.Popen[str], run: Path, cache: Path) -> None:
+    def wait(process: Forked, run: Path, cache: Path) -> None:
         seen: set[int] = set()
         deadline = time.monotonic() + PATIENCE_S
         while len(seen) <= checkpoints and process.poll() is None and time.monotonic() < deadline:
             if (run / "checkpoints" / "last.pt").exists():
                 seen.add((run / "checkpoints" / "last.pt").stat().st_mtime_ns)
+            time.sleep(GLANCE_S)
         time.sleep(seconds)
 
     return wait
@@ -100,13 +103,13 @@ def test_killed_and_resumed_run_equals_one_never_killed(
     first = words(tiny_data, tmp_path, "run", workers=workers, **changes)
     again = ["distill", "--resume", str(run)]
     for number, wait in enumerate(kills):
-        process = start(first if number == 0 else again, cache)
+        process = fork(first if number == 0 else again, cache)
         wait(process, run, cache)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         assert process.returncode == -signal.SIGKILL
         assert (run / "config.yaml").is_file()
-    finish(start(again, cache))
+    finish(fork(again, cache))
     assert_same_student(run, never_killed["cached" if changes is CACHED else "live"])
     assert steps_in_metrics(run) == sorted(set(steps_in_metrics(run)))
     assert steps_in_metrics(run)[-1] == STEPS
@@ -121,7 +124,7 @@ def test_interrupted_run_saves_says_how_to_go_on_and_resumes_to_the_same(
     """The whole process group gets the signal, workers too, as from a terminal or a batch system."""
     run, cache = tmp_path / COMMAND / "run", tmp_path / "cache"
     line = words(tiny_data, tmp_path, "run", workers=workers, **LIVE, **{"checkpoint_every": 1000})
-    process = start(line, cache)
+    process = fork(line, cache)
     while_there_is("metrics.jsonl")(process, run, cache)  # written at step 10 the first time
     os.killpg(process.pid, sent)
     output, talk = finish(process, 130)
@@ -129,7 +132,7 @@ def test_interrupted_run_saves_says_how_to_go_on_and_resumes_to_the_same(
     assert "interrupted" in output
     assert "Traceback" not in talk, talk
     assert (run / "checkpoints" / "last.pt").is_file(), "the state was saved though no checkpoint was due"
-    finish(start(["distill", "--resume", str(run)], cache))
+    finish(fork(["distill", "--resume", str(run), "--workers", "0"], cache))
     assert_same_student(run, never_killed["live"])
 
 
@@ -138,7 +141,7 @@ def test_interruption_while_the_cache_is_filled_says_how_to_go_on(
     sent: signal.Signals, tiny_data: PreparedData, tmp_path: Path
 ) -> None:
     cache = tmp_path / "cache"
-    process = start(words(tiny_data, tmp_path, "run", cache="on", size="480x640"), cache)
+    process = fork(words(tiny_data, tmp_path, "run", cache="on", size="480x640"), cache)
     IN_CACHE(process, tmp_path, cache)
     os.killpg(process.pid, sent)
     _, talk = finish(process, 130)
