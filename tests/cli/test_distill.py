@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import shutil
 import socket
 from pathlib import Path
@@ -24,6 +23,7 @@ from tiny_runs import (
     steps_in_metrics,
     words,
 )
+from warm_processes import fork
 
 from xmodal_cli.cli.app import run as xmodal
 from xmodal_cli.data.prepared import PreparedData
@@ -286,23 +286,18 @@ def test_diverged_run_ends_with_its_own_exit_code(tiny_data: PreparedData, tmp_p
     assert (tmp_path / "distill" / "wild" / "checkpoints" / "last.pt").is_file()
 
 
-def limited(size: int) -> Any:
-    """What a child does before it starts: its files cannot grow beyond a size, as on a full disk."""
-    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-
-
 def test_full_disk_keeps_the_last_checkpoint_and_the_run_goes_on_when_there_is_room(
     tiny_data: PreparedData, tmp_path: Path
 ) -> None:
     run, again = cut_short(tiny_data, tmp_path), tmp_path / "cache"
     before = (run / "checkpoints" / "last.pt").read_bytes()
-    _, talk = finish(start(["distill", "--resume", str(run)], again, preexec_fn=limited(100_000)), 1)
+    _, talk = finish(fork(["distill", "--resume", str(run)], again, largest_file=100_000), 1)
     assert f"xmodal distill --resume {run}" in talk
     assert "File too large" in talk
     assert "Traceback" not in talk
     assert (run / "checkpoints" / "last.pt").read_bytes() == before
     assert not list(run.rglob("*.part"))
-    finish(start(["distill", "--resume", str(run)], again))
+    finish(fork(["distill", "--resume", str(run)], again))
     assert_same_student(run, distill(settings(tiny_data, **CUT_SHORT), runs=tmp_path / "whole").run)
 
 
@@ -310,7 +305,7 @@ def test_full_disk_before_the_first_step_leaves_a_name_that_can_be_used(
     tiny_data: PreparedData, tmp_path: Path
 ) -> None:
     line = words(tiny_data, tmp_path, "tiny", iterations="2")
-    _, talk = finish(start(line, tmp_path / "cache", preexec_fn=limited(100)), 1)
+    _, talk = finish(fork(line, tmp_path / "cache", largest_file=100), 1)
     assert "disk is full" in talk
     assert "Traceback" not in talk
     assert xmodal(line) == 0

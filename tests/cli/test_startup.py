@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 
@@ -63,12 +64,17 @@ COMMANDS = {
 }
 
 
+@cache
+def shown_and_loaded(name: str) -> tuple[str, str]:
+    """What a command shows, and the modules that it has loaded then."""
+    line = [sys.executable, "-c", PROGRAM, *COMMANDS[name]]
+    shown, _, loaded = subprocess.run(line, capture_output=True, text=True, check=True).stdout.partition("\nLOADED")
+    return shown, loaded
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_imports_nothing_heavy(name: str) -> None:
-    output = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *COMMANDS[name]], capture_output=True, text=True, check=True
-    ).stdout
-    shown, _, loaded = output.partition("\nLOADED")
+    shown, loaded = shown_and_loaded(name)
     assert shown.strip()
     assert not set(HEAVY) & set(loaded.split())
     assert "xmodal_cli" in loaded
@@ -91,7 +97,7 @@ def cpu_seconds(words: list[str]) -> float:
 
 
 def test_bare_command_maps_the_way_from_images_to_figures() -> None:
-    shown = subprocess.run([sys.executable, "-m", "xmodal_cli"], capture_output=True, text=True, check=True).stdout
+    shown, _ = shown_and_loaded("bare")
     assert [word for word in ("prepare folder", "prepare check", "distill", "evaluate") if word not in shown] == []
 
 
@@ -99,9 +105,7 @@ def test_bare_command_maps_the_way_from_images_to_figures() -> None:
     "name", ["distill", "evaluate", "finetune", "predict", "prepare", "prepare proposals", "visualize report"]
 )
 def test_help_ends_with_examples(name: str) -> None:
-    shown = subprocess.run(
-        [sys.executable, "-m", "xmodal_cli", *COMMANDS[name]], capture_output=True, text=True, check=True
-    ).stdout
+    shown, _ = shown_and_loaded(name)
     assert "Examples:" in shown
     assert f"xmodal {name}" in shown.split("Examples:")[1]
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 from tiny_runs import PATIENCE_S, assert_same_student, finish, settings, start, steps_in_metrics, student, words
 
+from xmodal_cli.cli.app import run as xmodal
 from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.transfer.distill import distill
 
@@ -79,7 +80,9 @@ def test_error_of_the_first_process_is_everybodys_and_said_once(tiny_data: Prepa
     assert "Traceback" not in talk, talk
 
 
-def test_batch_that_cannot_be_shared_is_refused(tiny_data: PreparedData, tmp_path: Path) -> None:
-    line = words(tiny_data, tmp_path, "two", batch_size=3)
-    _, talk = finish(start([*line, "--devices", "2"], tmp_path / "cache"), 2)
-    assert "shared evenly" in talk
+def test_batch_that_cannot_be_shared_is_refused(
+    tiny_data: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")  # as in each of two processes
+    assert xmodal(words(tiny_data, tmp_path, "two", batch_size=3)) == 2
+    assert "shared evenly" in capsys.readouterr().err
