@@ -56,7 +56,7 @@ def test_maps_have_the_announced_size_where_it_is_no_multiple_of_32(backbone: Ba
 def test_every_kept_weight_gets_a_gradient_in_bf16_and_channels_last(backbone: Backbone) -> None:
     names = two_layers(backbone)
     tapped = copy.deepcopy(Tapped(backbone, names)).to(memory_format=torch.channels_last).train()
-    inputs = backbone.input.normalise(images(2, ODD_HW)).contiguous(memory_format=torch.channels_last)
+    inputs = backbone.input.normalise(images(1, ODD_HW)).contiguous(memory_format=torch.channels_last)
     with torch.autocast("cpu", torch.bfloat16):
         maps = tapped(inputs)
     wanted = torch.randn(maps[names[1]].shape, generator=torch.Generator().manual_seed(1))
