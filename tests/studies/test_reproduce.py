@@ -386,6 +386,7 @@ def actions_plan(weights: Path, folder: Path) -> Plan:
         second="",
         weights=weights,
         modality="flow",
+        usual="flow",
         split="test",
         rows=("flow-fast-rcnn-supervised",),
         given={
