@@ -84,7 +84,12 @@ def distill_command(
         int | None, option("Learn from so many pairs of it only, drawn by the seed. [default: all]", IMAGES)
     ] = None,
     size: Annotated[
-        str | None, option("auto (short side 224), a short side, or HEIGHTxWIDTH. [default: auto]", IMAGES)
+        str | None,
+        option(
+            "auto (short side 224; with --transfer auto the detector's, at most 400), a short side, or HEIGHTxWIDTH. "
+            "[default: auto]",
+            IMAGES,
+        ),
     ] = None,
     crop: Annotated[
         float | None,

@@ -49,6 +49,8 @@ BODIES: dict[str, str] = {
     "ssdlite320_mobilenet_v3_large": "mobilenet_v3_large",
 }
 
+NARROWED = ("ssdlite320_mobilenet_v3_large",)  # whose body has fewer channels than that network
+
 
 @dataclass
 class VisionDetector:
@@ -184,7 +186,7 @@ def _inside(name: str, module: Any) -> tuple[Backbone, tuple[str, ...]]:
 
 def _plain_network(name: str, module: Any, entry: str) -> tuple[nn.Module, InputSpec]:
     with torch.random.fork_rng(devices=[]):
-        if name.startswith("ssdlite"):
+        if name in NARROWED:
             import torchvision
 
             reduced = bool(module.backbone.features[1][-1].out_channels < MOBILENET_WIDTH)
