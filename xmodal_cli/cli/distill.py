@@ -12,6 +12,7 @@ from xmodal_cli.cli.command import command
 from xmodal_cli.cli.options import DEFAULT_RUNS, DataOption, RunsOption, option
 from xmodal_cli.cli.output import out, table
 from xmodal_cli.cli.progress import duration
+from xmodal_cli.cli.rehearsal import report_rehearsal
 from xmodal_cli.cli.training import (
     RUN,
     TRAINING,
@@ -35,7 +36,8 @@ from xmodal_cli.cli.training import (
 )
 
 if TYPE_CHECKING:
-    from xmodal_cli.transfer.distill import DistillResult, Rehearsal
+    from xmodal_cli.runs.training import Rehearsal
+    from xmodal_cli.transfer.distill import DistillResult
 
 EXAMPLES = """
 xmodal distill --teacher vgg16 --student alexnet --modality hha --data data/nyud2
@@ -206,14 +208,6 @@ def _report(result: DistillResult) -> None:
 
 def _report_rehearsal(rehearsal: Rehearsal) -> None:
     """What a run would be, in figures."""
-    rows: list[list[object]] = [
-        ["pairs", f"{rehearsal.pairs}, {rehearsal.held_out} more held out"],
-        ["transfer", ", ".join(rehearsal.settings.transfer)],
-        ["steps", rehearsal.settings.iterations],
-        ["time", f"about {duration(rehearsal.seconds)}, {rehearsal.seconds_per_step * 1000:.0f} ms a step"],
-        ["memory", f"{rehearsal.memory_bytes / 1e9:.1f} GB"],
-        ["teacher cache", f"{rehearsal.cache_bytes / 1e6:.0f} MB" if rehearsal.cache_bytes else "none"],
-    ]
-    tables = [table("dry run: nothing was written", ["", ""], rows, left=2)]
-    out.result(rehearsal, tables, data=rehearsal.settings.data, split=rehearsal.settings.split)
-    out.next_step("the same command without --dry-run")
+    cache = f"{rehearsal.cache_bytes / 1e6:.0f} MB" if rehearsal.cache_bytes else "none"
+    points = ", ".join(rehearsal.settings.to_dict()["transfer"])
+    report_rehearsal(rehearsal, "pairs", {"transfer": points, "teacher cache": cache})
