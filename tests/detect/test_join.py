@@ -177,6 +177,19 @@ def test_command_joins_scores_and_fuses(
     assert "sees disparity, and --modality rgb is asked for" in capsys.readouterr().out
 
 
+def test_transfer_for_a_detector_ends_with_the_command_that_joins_it(
+    data: PreparedData, detector: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--teacher-run", str(detector.run.path), "--modality", "disparity", "--data", str(data.root)]
+    asked += ["--runs", str(tmp_path), "--student", "squeezenet1_1", "--size", "64x85", "--iterations", "1"]
+    asked += ["--batch-size", "2", "--device", "cpu"]
+    assert xmodal(["distill", *asked, "--run-name", "all", "--transfer", "auto"]) == 0
+    wanted = f"Next: xmodal zero-shot --detector {detector.run.path} --student {tmp_path / 'distill' / 'all'}"
+    assert wanted in capsys.readouterr().err
+    assert xmodal(["distill", *asked, "--run-name", "other", "--transfer", "features.3"]) == 0
+    assert "xmodal evaluate" in capsys.readouterr().err
+
+
 def test_classes_that_a_run_was_made_with_are_used_until_others_are_given(
     data: PreparedData, detector: Trained, student: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

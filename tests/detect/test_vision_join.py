@@ -189,6 +189,7 @@ def test_what_does_not_fit_is_refused(
     }
     save_file(state, file)
     assert "taught by other weights" in refused(SMALL, other, weights=str(file))
+    assert "no weights file 'coc'" in refused(SMALL, other, weights="coc")
     shallow = taught(tiny_data, tmp_path, "shallow", SMALL, transfer=("features.13.block.0:features.13.block.0",))
     assert "was not taught features.16" in refused(SMALL, shallow)
     joined = join_vision(SMALL, other, runs=tmp_path)

@@ -36,8 +36,10 @@ from xmodal_cli.cli.training import (
 )
 
 if TYPE_CHECKING:
+    from xmodal_cli.runs.folder import RunFolder
     from xmodal_cli.runs.training import Rehearsal
     from xmodal_cli.transfer.distill import DistillResult
+    from xmodal_cli.transfer.settings import DistillSettings
 
 EXAMPLES = """
 xmodal distill --teacher vgg16 --student alexnet --modality hha --data data/nyud2
@@ -187,7 +189,8 @@ def _report(result: DistillResult) -> None:
     from xmodal_cli.runs.folder import open_run
     from xmodal_cli.transfer.distill import saved_settings
 
-    settings = saved_settings(open_run(result.run))
+    run = open_run(result.run)
+    settings = saved_settings(run)
     explained = result.explained_variance
     rows: list[list[object]] = [
         ["run", result.run],
@@ -200,10 +203,24 @@ def _report(result: DistillResult) -> None:
     if not result.finished:
         out.say(f"Interrupted; the state is saved. Go on with: xmodal distill --resume {result.run}")
         raise typer.Exit(INTERRUPTED)
-    if any((Path(settings.data) / ANNOTATION_FOLDER).glob("*.json")):
+    labelled = any((Path(settings.data) / ANNOTATION_FOLDER).glob("*.json"))
+    detector = _detector_taught(run, settings)
+    if detector is not None:
+        out.next_step(
+            f"xmodal zero-shot --detector {detector} --student {run.path}{'' if labelled else ' --join-only'}"
+        )
+    elif labelled:
         out.next_step(f"xmodal evaluate {result.run} --probe")
     else:
         out.next_step(f"load {result.run}/student.safetensors; card.json beside it says what it wants to be fed")
+
+
+def _detector_taught(run: RunFolder, settings: DistillSettings) -> str | None:
+    """The detector that a student was taught to go into: all that it reads was a transfer point."""
+    asked = run.config().get("asked", {}).get("transfer", [])
+    if settings.teacher_detector is not None:
+        return settings.teacher_detector if asked in ([], ["auto"]) else None
+    return settings.teacher_run if asked == ["auto"] else None
 
 
 def _report_rehearsal(rehearsal: Rehearsal) -> None:

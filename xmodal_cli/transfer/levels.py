@@ -82,8 +82,8 @@ def check_copy(teacher: Backbone, student: Backbone, needed: Sequence[str], othe
     shapes = ["x".join(map(str, state[wrong[0]].shape)) for state in (given, own)]
     instead = f" Or teach with {' or '.join(others)}, whose body can be copied." if others else ""
     raise SettingsError(
-        f"--init teacher: the teacher is a {teacher.name} of other widths, which {student.name} cannot copy: "
-        f"{len(parts)} of its layers differ, from {parts[0]} on ({shapes[0]}, the student's {shapes[1]}).",
+        f"--init teacher: the teacher is no plain {teacher.name}, as the student is: {len(parts)} of its layers have "
+        f"other widths, from {parts[0]} on ({shapes[0]}, the student's {shapes[1]}).",
         f"Leave --init out, or start with --init imagenet: adapters give the teacher's channels.{instead}",
     )
 
