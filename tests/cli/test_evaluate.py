@@ -178,6 +178,8 @@ RUN, FILE, DATA, STUDENT = "RUN", "FILE", "DATA", "STUDENT"  # stand for paths t
         ([RUN, "--size", "0"], "--size"),
         ([RUN, "--metric", "vok"], "voc"),
         ([RUN, "--proposals", "tinny"], METHOD),
+        ([RUN, "--class", "near"], "DETECTOR_NAME=DATA_NAME"),
+        ([RUN, "--class", "nea=far"], "has no class 'nea'"),
         ([RUN, "--split", "vall"], "val"),
         ([RUN, "--paper", "table1/1Z"], "1Z"),
         ([RUN, "--paper", "table1"], "table1"),
@@ -191,6 +193,7 @@ RUN, FILE, DATA, STUDENT = "RUN", "FILE", "DATA", "STUDENT"  # stand for paths t
         (["--detections", FILE, "--data", DATA, "--init", "random"], "--init"),
         (["--detections", FILE, "--data", DATA, "--proposals", METHOD], "--proposals"),
         (["--detections", FILE, "--data", DATA, "--size", "64"], "--size"),
+        (["--detections", FILE, "--data", DATA, "--class", "near=far"], "--class"),
         (["--init", "geometry", "--data", DATA, "--metric", "voc"], "--metric"),
     ],
 )

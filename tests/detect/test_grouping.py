@@ -214,3 +214,12 @@ def test_on_real_scenes_recall_is_far_above_a_grid_that_looks_at_nothing(real_da
     found, found_by_grid = np.concatenate(best), np.concatenate(best_of_grid)
     assert (found >= 0.5).mean() > (found_by_grid >= 0.5).mean()
     assert (found >= 0.7).mean() > (found_by_grid >= 0.7).mean() + 0.2
+
+
+def test_a_small_image_is_cut_into_regions_as_large_as_those_of_a_large_one() -> None:
+    """60 x 80 pixels are 123 regions of 39."""
+    noise = {"rgb": np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)}
+    asked, plain = GroupingSettings(regions=123, region_px=1), GroupingSettings()
+    np.testing.assert_array_equal(propose(noise, plain, most=500), propose(noise, asked, most=500))
+    finer = find_candidates(noise, GroupingSettings(region_px=1))[0]
+    assert len(finer.boxes) > 2 * len(find_candidates(noise, plain)[0].boxes)

@@ -177,6 +177,42 @@ def test_command_joins_scores_and_fuses(
     assert "sees disparity, and --modality rgb is asked for" in capsys.readouterr().out
 
 
+def test_transfer_for_a_detector_ends_with_the_command_that_joins_it(
+    data: PreparedData, detector: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--teacher-run", str(detector.run.path), "--modality", "disparity", "--data", str(data.root)]
+    asked += ["--runs", str(tmp_path), "--student", "squeezenet1_1", "--size", "64x85", "--iterations", "1"]
+    asked += ["--batch-size", "2", "--device", "cpu"]
+    assert xmodal(["distill", *asked, "--run-name", "all", "--transfer", "auto"]) == 0
+    wanted = f"Next: xmodal zero-shot --detector {detector.run.path} --student {tmp_path / 'distill' / 'all'}"
+    assert wanted in capsys.readouterr().err
+    assert xmodal(["distill", *asked, "--run-name", "other", "--transfer", "features.3"]) == 0
+    assert "xmodal evaluate" in capsys.readouterr().err
+
+
+def test_classes_that_a_run_was_made_with_are_used_until_others_are_given(
+    data: PreparedData, detector: Trained, student: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(*words: str) -> Any:
+        code = xmodal([*words, "--runs", str(tmp_path), "--device", "cpu", "--json"])
+        document = json.loads(capsys.readouterr().out)
+        return document["results"] if code == 0 else document["error"]
+
+    zero = ["zero-shot", "--detector", str(detector.run.path), "--student", str(student.path), "--join-only"]
+    assert "has no class 'nea'" in said(*zero, "--class", "nea=far")["message"]
+    run = said(*zero, "--class", "near=far", "--class", "far=near")["run"]
+    by_name, swapped = ["--class", "near=near"], {"near": "far", "far": "near", "never": "never"}
+    own, other = (said("evaluate", run, *more)["detections"] for more in ([], by_name))
+    assert own == {swapped[name]: count for name, count in other.items()}
+    look = ["visualize", "detections", run, "--least-score", "0"]
+    own, other = (said(*look, *more)["scenes"][0]["detections"] for more in ([], by_name))
+    assert [each["class"] for each in own] == [swapped[each["class"]] for each in other]
+    image = str(data.path("disparity", data.ids("val")[0]))
+    new = ["--least-score", "0", "--no-pictures", "--proposals", "grid"]
+    own, other = (said("predict", each, image, *new)[0]["detections"] for each in (run, said(*zero)["run"]))
+    assert [each["class"] for each in own] == [swapped[each["class"]] for each in other]
+
+
 def test_pictures_of_a_joined_detector_begin_where_its_student_did(
     data: PreparedData, detector: Trained, student: RunFolder, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +258,17 @@ def test_eligible_boxes_overlap_their_object_enough(data: PreparedData) -> None:
     assert chosen.annotated == 2
     assert chosen.objects.tolist() == [0, 1, 0, 1]
     assert chosen.labels.tolist() == [found.labels[n] for n in (0, 1, 0, 1)]
+
+
+def test_a_box_around_two_objects_shows_either(data: PreparedData) -> None:
+    found = next(iter(data.annotations("train").values()))
+    first = found.boxes_xyxy[0]
+    both = replace(found, boxes_xyxy=np.stack([first, first + np.float32(0.5)]))
+    chosen = eligible(both, np.stack([first + 1, first + 20]).astype(np.float32), (48, 64), 0.7)
+    assert chosen.annotated == 2
+    assert np.array_equal(chosen.boxes_xyxy, np.stack([*both.boxes_xyxy, *both.boxes_xyxy, first + 1, first + 1]))
+    assert chosen.objects.tolist() == [0, 1, 1, 0, 0, 1]
+    assert chosen.labels.tolist() == [both.labels[n] for n in (0, 1, 1, 0, 0, 1)]
 
 
 def test_targets_are_the_mask_inside_the_box() -> None:

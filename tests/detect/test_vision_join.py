@@ -128,8 +128,8 @@ def test_stand_in_of_another_network_is_scored_fused_and_predicts(
     tiny_data: PreparedData, other: RunFolder, tmp_path: Path
 ) -> None:
     pairs = {own: theirs for theirs, own in CLASSES.items()}
-    scoring = Scoring(tiny_data, "val", fuse=True, classes=pairs, device="cpu")
-    result = zero_shot_vision(SMALL, other, scoring, runs=tmp_path, name="joined")
+    scoring = Scoring(tiny_data, "val", fuse=True, device="cpu")
+    result = zero_shot_vision(SMALL, other, scoring, classes=pairs, runs=tmp_path, name="joined")
     assert set(result.scores) == {"zero_shot", "detector", "fused"}
     assert set(result.scores["fused"].scores.ap) == {"near", "far"}
     assert any("does not know never" in note for note in result.scores["fused"].notes)
@@ -137,7 +137,7 @@ def test_stand_in_of_another_network_is_scored_fused_and_predicts(
     run = open_run(result.run)
     card = run.card()
     (run.path / "card.json").write_text(json.dumps({**card, "data": {**card["data"], "split": "val"}}))
-    again = evaluate_runs([run], tiny_data, split="val", classes=pairs, device="cpu", root=tmp_path)
+    again = evaluate_runs([run], tiny_data, split="val", device="cpu", root=tmp_path)
     assert again.scores.ap == result.scores["zero_shot"].scores.ap
     assert "joined learned from 6 of the 6 images scored." in again.notes
     with pytest.raises(SettingsError, match="--size and --precision: torchvision's detectors"):
@@ -147,6 +147,8 @@ def test_stand_in_of_another_network_is_scored_fused_and_predicts(
     image = tiny_data.path("disparity", tiny_data.ids("val")[0])
     found = next(predict_vision(load_vision(run), [image], device="cpu"))
     assert found.classes[0] == "person"
+    assert {"near", "far"} <= set(found.classes)
+    assert not set(pairs) & set(found.classes)
     assert run.card()["branches"][0]["plain"] is False
 
 
@@ -187,6 +189,7 @@ def test_what_does_not_fit_is_refused(
     }
     save_file(state, file)
     assert "taught by other weights" in refused(SMALL, other, weights=str(file))
+    assert "no weights file 'coc'" in refused(SMALL, other, weights="coc")
     shallow = taught(tiny_data, tmp_path, "shallow", SMALL, transfer=("features.13.block.0:features.13.block.0",))
     assert "was not taught features.16" in refused(SMALL, shallow)
     joined = join_vision(SMALL, other, runs=tmp_path)

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from tiny_runs import steps_in_metrics
 
-from xmodal_cli.errors import DataError
+from xmodal_cli.errors import DataError, SettingsError
 from xmodal_cli.pictures.axes import BOTTOM, LEFT, PANEL_HEIGHT, PANEL_WIDTH, RIGHT, TOP, axis_for
 from xmodal_cli.pictures.canvas import BLUE
 from xmodal_cli.pictures.curves import draw_curves, names_of, read_curves
-from xmodal_cli.runs.folder import METRICS, RunFolder, open_run
+from xmodal_cli.runs.folder import CONFIG, METRICS, RunFolder, open_run
 
 
 def run_with(folder: Path, *records: dict[str, object]) -> RunFolder:
@@ -49,6 +50,17 @@ def test_a_panel_for_each_figure_that_any_run_has(tmp_path: Path) -> None:
     )
     widths = [draw_curves([read_curves(each) for each in runs]).shape[1] for runs in ([plain], [plain, scored])]
     assert widths[1] - widths[0] == PANEL_WIDTH
+
+
+@pytest.mark.parametrize(("student", "named"), [("runs/distill/a", "runs/distill/a"), (None, "runs/finetune/b")])
+def test_joined_detector_has_no_curves_and_what_it_was_made_from_is_named(
+    student: str | None, named: str, tmp_path: Path
+) -> None:
+    made = {"command": "zero-shot", "settings": {"student": student, "detector": "runs/finetune/b"}}
+    (tmp_path / CONFIG).write_text(yaml.safe_dump(made))
+    with pytest.raises(SettingsError, match="put together, not trained") as caught:
+        read_curves(open_run(tmp_path))
+    assert f"xmodal visualize curves {named};" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("damage", ["{broken", '{"phase": "train"}', '["train", 3]', '{"phase": "train", "step": "x"}'])

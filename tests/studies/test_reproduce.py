@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from xmodal_cli.runs.session import Watchers
 from xmodal_cli.studies import table1, table7
 from xmodal_cli.studies.plan import Plan, Recipe
 from xmodal_cli.studies.reproduce import TABLES, estimate, gather, recipes, reproduce, steps
-from xmodal_cli.studies.steps import Moment
+from xmodal_cli.studies.steps import Moment, Step
 
 ROWS = ("1B", "1C", "3B")
 # What a recipe decides itself.
@@ -71,6 +72,7 @@ def tiny_plan(data: PreparedData, weights: Path, runs: Path, **changes: Any) -> 
         "second": "squeezenet1_0",
         "weights": weights,
         "modality": "disparity",
+        "usual": "disparity",
         "rows": ROWS,
         "given": given,
     }
@@ -339,6 +341,25 @@ def test_what_learns_elsewhere_is_made_once_for_all_splits(weights: Path, tmp_pa
     assert made[0].trainings["7-transferred"].given["init"] == made[1].trainings["7-transferred"].given["init"]
 
 
+@pytest.mark.parametrize(("table", "colour"), [("table1", {"3A-0", "second-rgb-0"}), ("table5", {"3A-0"})])
+def test_another_modality_stands_beside_the_usual_one_and_shares_what_sees_colour(
+    table: str, colour: set[str], tmp_path: Path
+) -> None:
+    usual = Plan(table, tmp_path / "data", tmp_path, "small", "squeezenet1_1", "squeezenet1_0")
+    of_hha, of_disparity = (recipes(plan)[0] for plan in (usual, replace(usual, modality="disparity")))
+
+    def named(steps: Mapping[str, Step]) -> set[str]:
+        return {each.name for each in steps.values()}
+
+    assert named(of_hha.trainings) & named(of_disparity.trainings) == colour
+    assert not named(of_hha.joints) & named(of_disparity.joints)
+    shared = {
+        of_hha.name_of(each.runs[0]) for each in of_hha.scores.values() if each.name in named(of_disparity.scores)
+    }
+    assert shared == {"3A"}
+    assert {each.name for each in of_disparity.trainings.values() if each.given["modality"] == "rgb"} == colour
+
+
 def test_data_sets_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
     plan = Plan("table7", Path("a/data"), tmp_path, "small", "squeezenet1_1", "", more_data=(Path("b/data"),))
     with pytest.raises(SettingsError, match="names of their folders"):
@@ -365,6 +386,7 @@ def actions_plan(weights: Path, folder: Path) -> Plan:
         second="",
         weights=weights,
         modality="flow",
+        usual="flow",
         split="test",
         rows=("flow-fast-rcnn-supervised",),
         given={

@@ -6,7 +6,8 @@ import pytest
 
 from xmodal_cli.errors import SettingsError
 from xmodal_cli.models.backbones import skeleton
-from xmodal_cli.transfer.levels import points_read
+from xmodal_cli.models.torchvision_detectors import build_detector
+from xmodal_cli.transfer.levels import check_copy, points_read
 
 SIZE_HW = (320, 320)
 PYRAMID = ["features.13", "features.16"]  # what detectors with MobileNetV3 read, of stride 32 both
@@ -29,3 +30,12 @@ def test_student_without_a_layer_of_some_stride_is_told_which_and_what_it_has() 
     assert "squeezenet1_1 has no layer for features.13, features.16" in str(caught.value)
     assert "of stride 32.0, 32.0; its own have" in str(caught.value)
     assert "--transfer features.13:STUDENT_LAYER" in str(caught.value.hint)
+
+
+def test_copy_of_a_body_with_other_widths_is_refused_with_what_differs() -> None:
+    body, student = build_detector("ssdlite320_mobilenet_v3_large").network, skeleton("torchvision/mobilenet_v3_large")
+    check_copy(body, student, ["features.12"])
+    with pytest.raises(SettingsError) as caught:
+        check_copy(body, student, PYRAMID, ["another_detector"])
+    assert "from features.13.block.3.0 on (80x672x1x1, the student's 160x672x1x1)" in str(caught.value)
+    assert "Or teach with another_detector" in str(caught.value.hint)

@@ -166,3 +166,20 @@ def test_images_are_kept_in_memory_only_where_there_is_plenty(
 def test_presets_hold_settings_that_exist(name: str, tiny_data: PreparedData) -> None:
     found = replace(settings(tiny_data), **PRESETS[name])
     assert resolve(found, tiny_data)[0].iterations
+
+
+@pytest.mark.parametrize(
+    ("detector", "size"),
+    [
+        ("ssdlite320_mobilenet_v3_large", "320x320"),
+        ("fasterrcnn_mobilenet_v3_large_320_fpn", "320x424"),
+        ("fasterrcnn_mobilenet_v3_large_fpn", "400x536"),  # it looks at 800
+    ],
+)
+def test_size_auto_is_what_the_detector_sees_that_teaches_all_it_reads(
+    tiny_data: PreparedData, detector: str, size: str
+) -> None:
+    taught = {"teacher": None, "teacher_detector": detector, "teacher_weights": "random", "size": "auto"}
+    assert resolved(tiny_data, **taught, transfer=()).size == size
+    assert resolved(tiny_data, **taught, transfer=("features.13:features.5",)).size == "224x296"
+    assert resolved(tiny_data, **{**taught, "size": "64"}, transfer=()).size == "64x88"

@@ -241,7 +241,7 @@ def test_diverged_run_names_the_pairs_and_keeps_its_last_checkpoint(tiny_data: P
 
 def test_rehearsal_writes_nothing_and_knows_the_sizes(tiny_data: PreparedData, tmp_path: Path, own_cache: Path) -> None:
     found = rehearse(settings(tiny_data, cache="on"))
-    assert (found.pairs, found.held_out) == (20, 2)
+    assert (found.images, found.held_out) == (20, 2)
     assert found.seconds > 0
     assert found.cache_bytes > 0
     assert not own_cache.exists()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from xmodal_cli.classify.settings import ClassificationSettings, check, resolve
 from xmodal_cli.classify.task import LabelledImages
-from xmodal_cli.data.labels import ImageLabels, clips, image_labels
+from xmodal_cli.data.labels import ImageLabels, image_labels
 from xmodal_cli.data.memory import common_size, fits_in_memory
 from xmodal_cli.data.pairs import Pairs
 from xmodal_cli.data.prepared import PreparedData
@@ -124,7 +124,6 @@ def _divided(data: PreparedData, labels: ImageLabels, settings: ClassificationSe
     return learned, watched
 
 
-def scored_clips(data: PreparedData, ids: Sequence[str]) -> NDArray[np.int64]:
-    """The number of the clip that each image is of, `(N,)`."""
-    names = list(clips(data, ids).values())
-    return np.unique(names, return_inverse=True)[1].astype(np.int64)
+def numbered(names: Iterable[str]) -> NDArray[np.int64]:
+    """Clips by number in place of name, `(N,)`."""
+    return np.unique(list(names), return_inverse=True)[1].astype(np.int64)

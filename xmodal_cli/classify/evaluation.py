@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodal_cli import files
-from xmodal_cli.classify.build import scored_clips
+from xmodal_cli.classify.build import numbered
 from xmodal_cli.classify.task import class_probabilities
 from xmodal_cli.data.labels import clips, image_labels
 from xmodal_cli.data.prepared import PreparedData
@@ -111,7 +111,8 @@ def evaluate_classifiers(
     probabilities = _fused(runs, cards, data, ids, device, precision, watch)
     seconds = (time.monotonic() - began) / len(ids)
     labels = np.array([classes.index(known.classes[known.labels[name]]) for name in ids])
-    groups = scored_clips(data, ids)
+    clip_of = clips(data, ids)
+    groups = numbered(clip_of.values())
     evaluation = ClassificationEvaluation(
         " + ".join(card["what"] for card in cards),
         tuple(run.path for run in runs),
@@ -124,7 +125,7 @@ def evaluate_classifiers(
         tuple(note for run in runs for note in learned_from(run, data, split)),
         seconds,
     )
-    _keep(evaluation, data, ids, probabilities)
+    _keep(evaluation, data, clip_of, probabilities)
     return evaluation
 
 
@@ -192,7 +193,10 @@ def _fused(
 
 
 def _keep(
-    evaluation: ClassificationEvaluation, data: PreparedData, ids: Sequence[str], probabilities: NDArray[np.float32]
+    evaluation: ClassificationEvaluation,
+    data: PreparedData,
+    clip_of: Mapping[str, str],
+    probabilities: NDArray[np.float32],
 ) -> None:
     """Keep an evaluation: what each image was called, what decided it, and last `results.json`."""
     evaluation.folder.mkdir(parents=True)
@@ -207,9 +211,7 @@ def _keep(
     found, text = evaluation.images, io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["id", "clip", "class", "named", "probability"])
-    for name, clip, label, named, row in zip(
-        ids, clips(data, ids).values(), found.labels, found.named, probabilities, strict=True
-    ):
+    for (name, clip), label, named, row in zip(clip_of.items(), found.labels, found.named, probabilities, strict=True):
         writer.writerow([name, clip, found.classes[label], found.classes[named], f"{row[named]:.4f}"])
     files.write_text(evaluation.folder / PREDICTIONS, text.getvalue())
     files.write_yaml(evaluation.folder / CONFIG, document)

@@ -8,14 +8,13 @@ UNKNOWN (recipe 7), so that `paper` sets the start alone and leaves the rest as 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any
 
-from xmodal_cli.detect.settings import INPUTS
-from xmodal_cli.detect.start import resolved_start, start_problems
-from xmodal_cli.errors import SettingsError, closest
+from xmodal_cli.detect.start import StartSettings, resolved_start, start_problems
+from xmodal_cli.errors import SettingsError
 from xmodal_cli.models.backbones import Backbone
 from xmodal_cli.runs.settings import FitSettings
-from xmodal_cli.runs.training_settings import TrainingSettings, resolved_training
+from xmodal_cli.runs.training_settings import resolved_training
 
 SMALL_ITERATIONS = 1000
 EVALUATIONS = 4  # of held-out images in a run
@@ -23,21 +22,12 @@ SMALLEST_SIDE = 32  # px of an image that a network can see
 
 
 @dataclass(frozen=True)
-class ClassificationSettings(TrainingSettings):
+class ClassificationSettings(StartSettings):
     """Everything that decides what a classifier becomes; `auto` and None are resolved to values before it starts.
 
     Args:
-        data: folder of the prepared data set.
-        modality: what the network sees.
-        split: whose images it learns from.
-        hold_out: share of them, by scene, that it does not learn from and is scored on meanwhile; 0 for none.
-        init: `random`, `imagenet` (published weights, or the file `weights`), a run's folder, or a file of weights.
-        backbone: name of the network; a run brings its own.
-        weights: a file with the ImageNet weights, instead of a download.
-        stem: how weights of a three-channel stem become another number of channels (`mean`, `copy`, `random`).
+        hold_out: share of the split, by scene, that it does not learn from and is scored on meanwhile; 0 for none.
         layer: whose map is averaged and classified; fc7 of AlexNet, CaffeNet and VGG, else the last map.
-        input: `weights` feeds images as the weights want colour images, `measured` with the modality's own mean and
-            spread; `auto` takes `weights` for rgb, else `measured`. A run brings its own.
         size: short side in pixels that the network sees.
         crop: smallest share of the image that a random window may have; 1 sees whole images.
         flip: mirror half of the images.
@@ -45,18 +35,7 @@ class ClassificationSettings(TrainingSettings):
         trunk_lr: factor on the learning rate of all but the last layer.
     """
 
-    PATHS: ClassVar[tuple[str, ...]] = ("data", "weights", "init")
-
-    data: str
-    modality: str = "hha"
-    split: str = "train"
     hold_out: float = 0.0
-    init: str = "random"
-    backbone: str | None = None
-    weights: str | None = None
-    stem: str = "mean"
-    layer: str | None = None
-    input: str = "auto"
     size: int = 224
     crop: float = 0.5
     flip: bool = True
@@ -80,9 +59,6 @@ def check(settings: ClassificationSettings) -> None:
         SettingsError: all problems at once.
     """
     found = []
-    if settings.input not in INPUTS:
-        near = closest(settings.input, INPUTS)
-        found.append(f"--input {settings.input!r} is not one of {', '.join(INPUTS)}. {near}".strip())
     for option in ("hold_out", "dropout"):
         if not 0 <= getattr(settings, option) < 1:
             found.append(f"--{option.replace('_', '-')} is at least 0 and below 1, not {getattr(settings, option)}.")

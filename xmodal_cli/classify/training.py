@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 import xmodal_cli
-from xmodal_cli.classify.build import Plan, build, scored_clips
+from xmodal_cli.classify.build import Plan, build, numbered
 from xmodal_cli.classify.settings import ClassificationSettings
 from xmodal_cli.classify.task import ClassificationTask, LabelledImages, class_probabilities
+from xmodal_cli.data.labels import clips
 from xmodal_cli.data.pairs import collate
 from xmodal_cli.detect.start import CLASSIFICATION as COMMAND
 from xmodal_cli.metrics.classification import clip_accuracy, image_accuracy
@@ -84,9 +85,9 @@ def _score(plan: Plan) -> dict[str, float]:
         device=plan.device,
         precision=plan.settings.precision,
     )
-    labels, clips = np.array([plan.labels.labels[name] for name in ids]), scored_clips(plan.data, ids)
-    of_clips = clip_accuracy(found, labels, clips, classes)
-    figures = {"accuracy": image_accuracy(found, labels, clips, classes).accuracy}
+    labels, groups = np.array([plan.labels.labels[name] for name in ids]), numbered(clips(plan.data, ids).values())
+    of_clips = clip_accuracy(found, labels, groups, classes)
+    figures = {"accuracy": image_accuracy(found, labels, groups, classes).accuracy}
     return figures if of_clips is None else {**figures, "clip_accuracy": of_clips.accuracy}
 
 

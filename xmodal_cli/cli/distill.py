@@ -12,6 +12,7 @@ from xmodal_cli.cli.command import command
 from xmodal_cli.cli.options import DEFAULT_RUNS, DataOption, RunsOption, option
 from xmodal_cli.cli.output import out, table
 from xmodal_cli.cli.progress import duration
+from xmodal_cli.cli.rehearsal import report_rehearsal
 from xmodal_cli.cli.training import (
     RUN,
     TRAINING,
@@ -35,7 +36,10 @@ from xmodal_cli.cli.training import (
 )
 
 if TYPE_CHECKING:
-    from xmodal_cli.transfer.distill import DistillResult, Rehearsal
+    from xmodal_cli.runs.folder import RunFolder
+    from xmodal_cli.runs.training import Rehearsal
+    from xmodal_cli.transfer.distill import DistillResult
+    from xmodal_cli.transfer.settings import DistillSettings
 
 EXAMPLES = """
 xmodal distill --teacher vgg16 --student alexnet --modality hha --data data/nyud2
@@ -84,7 +88,12 @@ def distill_command(
         int | None, option("Learn from so many pairs of it only, drawn by the seed. [default: all]", IMAGES)
     ] = None,
     size: Annotated[
-        str | None, option("auto (short side 224), a short side, or HEIGHTxWIDTH. [default: auto]", IMAGES)
+        str | None,
+        option(
+            "auto (short side 224; with --transfer auto the detector's, at most 400), a short side, or HEIGHTxWIDTH. "
+            "[default: auto]",
+            IMAGES,
+        ),
     ] = None,
     crop: Annotated[
         float | None,
@@ -180,7 +189,8 @@ def _report(result: DistillResult) -> None:
     from xmodal_cli.runs.folder import open_run
     from xmodal_cli.transfer.distill import saved_settings
 
-    settings = saved_settings(open_run(result.run))
+    run = open_run(result.run)
+    settings = saved_settings(run)
     explained = result.explained_variance
     rows: list[list[object]] = [
         ["run", result.run],
@@ -193,22 +203,28 @@ def _report(result: DistillResult) -> None:
     if not result.finished:
         out.say(f"Interrupted; the state is saved. Go on with: xmodal distill --resume {result.run}")
         raise typer.Exit(INTERRUPTED)
-    if any((Path(settings.data) / ANNOTATION_FOLDER).glob("*.json")):
+    labelled = any((Path(settings.data) / ANNOTATION_FOLDER).glob("*.json"))
+    detector = _detector_taught(run, settings)
+    if detector is not None:
+        out.next_step(
+            f"xmodal zero-shot --detector {detector} --student {run.path}{'' if labelled else ' --join-only'}"
+        )
+    elif labelled:
         out.next_step(f"xmodal evaluate {result.run} --probe")
     else:
         out.next_step(f"load {result.run}/student.safetensors; card.json beside it says what it wants to be fed")
 
 
+def _detector_taught(run: RunFolder, settings: DistillSettings) -> str | None:
+    """The detector that a student was taught to go into: all that it reads was a transfer point."""
+    asked = run.config().get("asked", {}).get("transfer", [])
+    if settings.teacher_detector is not None:
+        return settings.teacher_detector if asked in ([], ["auto"]) else None
+    return settings.teacher_run if asked == ["auto"] else None
+
+
 def _report_rehearsal(rehearsal: Rehearsal) -> None:
     """What a run would be, in figures."""
-    rows: list[list[object]] = [
-        ["pairs", f"{rehearsal.pairs}, {rehearsal.held_out} more held out"],
-        ["transfer", ", ".join(rehearsal.settings.transfer)],
-        ["steps", rehearsal.settings.iterations],
-        ["time", f"about {duration(rehearsal.seconds)}, {rehearsal.seconds_per_step * 1000:.0f} ms a step"],
-        ["memory", f"{rehearsal.memory_bytes / 1e9:.1f} GB"],
-        ["teacher cache", f"{rehearsal.cache_bytes / 1e6:.0f} MB" if rehearsal.cache_bytes else "none"],
-    ]
-    tables = [table("dry run: nothing was written", ["", ""], rows, left=2)]
-    out.result(rehearsal, tables, data=rehearsal.settings.data, split=rehearsal.settings.split)
-    out.next_step("the same command without --dry-run")
+    cache = f"{rehearsal.cache_bytes / 1e6:.0f} MB" if rehearsal.cache_bytes else "none"
+    points = ", ".join(rehearsal.settings.to_dict()["transfer"])
+    report_rehearsal(rehearsal, "pairs", {"transfer": points, "teacher cache": cache})

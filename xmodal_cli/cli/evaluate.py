@@ -73,6 +73,12 @@ def evaluate_command(
     ] = None,
     size: Annotated[int | None, option("Short side in pixels, for all runs. [default: each its own]", DETECTOR)] = None,
     against: Annotated[Path | None, option("An earlier evaluation: count the classes won.", DETECTOR)] = None,
+    class_: Annotated[
+        list[str] | None,
+        option(
+            "DETECTOR_NAME=DATA_NAME, repeatable. [default: as the run was made, else by name]", DETECTOR, "--class"
+        ),
+    ] = None,
     paper: Annotated[str | None, option("Show a row of the paper beside, e.g. table1/1C.", DETECTOR)] = None,
     task: Annotated[
         str | None, option("detection, segmentation or classification. [default: what the run is for]", DETECTOR)
@@ -110,6 +116,7 @@ def evaluate_command(
         "--detections": detections,
         "--proposals": proposals,
         "--size": size,
+        "--class": class_,
         "--against": against,
         "--paper": paper,
     }
@@ -124,14 +131,16 @@ def evaluate_command(
         return
     if what == SEGMENTATION:
         _refuse({**of_probes, "--metric": metric, "--against": against, "--paper": paper}, "is not for masks")
-        _masks(run, detections, data, split, superpixels, mask_threshold, proposals, size, device, precision, runs)
+        masks = (superpixels, mask_threshold)
+        _masks(run, detections, data, split, *masks, proposals, size, class_, device, precision, runs)
         return
     _refuse(of_masks, "is for masks: add --task segmentation")
     beside, earlier = _paper_row(paper), _earlier(against, split, metric)
     if detections is not None:
         _refuse(of_probes, "measures a network, and --detections scores a file")
         _refuse(
-            {"a run": run, "--proposals": proposals, "--size": size}, "is not used: --detections is a finished file"
+            {"a run": run, "--proposals": proposals, "--size": size, "--class": class_},
+            "is not used: --detections is a finished file",
         )
         _report_detections(_score_file(detections, data, split, metric, runs), earlier, paper, beside)
         return
@@ -147,9 +156,8 @@ def evaluate_command(
     if kinds and kinds <= set(DETECTORS) and not probe:
         _refuse(of_probes, "is for the probe of a distill run")
         chosen = given_anew(data) or found[0].recorded_data()
-        _report_detections(
-            _score_runs(found, chosen, split, metric, proposals, size, device, precision, runs), earlier, paper, beside
-        )
+        scored = _score_runs(found, chosen, split, metric, proposals, size, class_, device, precision, runs)
+        _report_detections(scored, earlier, paper, beside)
         return
     _refuse(of_detectors, "is for detectors")
     if len(found) > 1 or kinds - {"distill"}:
@@ -205,6 +213,7 @@ def _masks(
     threshold: float | None,
     proposals: str | None,
     size: int | None,
+    class_: Sequence[str] | None,
     device: str,
     precision: str,
     runs: Path,
@@ -215,7 +224,9 @@ def _masks(
 
     if detections is not None:
         making = {"--superpixels": superpixels, "--mask-threshold": threshold, "--proposals": proposals}
-        _refuse({"a run": run, "--size": size, **making}, "is not used: --detections is a finished file")
+        _refuse(
+            {"a run": run, "--size": size, "--class": class_, **making}, "is not used: --detections is a finished file"
+        )
         evaluate_masks.score_mask_file(detections, data, split, runs)
         return
     found = [open_run(path) for path in run or ()] or [latest(runs, (SEGMENTATION,))]
@@ -228,10 +239,18 @@ def _masks(
         threshold=threshold,
         proposals=proposals,
         size=size,
+        classes=_class_pairs(class_),
         device=device,
         precision=precision,
         runs=runs,
     )
+
+
+def _class_pairs(given: Sequence[str] | None) -> dict[str, str] | None:
+    """What `--class` says; None, as the runs were made, where it is not given."""
+    from xmodal_cli.detect.class_names import read_pairs
+
+    return read_pairs(given) if given else None
 
 
 def _score_file(path: Path, data: Path | None, split: str, metric: str | None, runs: Path) -> DetectionEvaluation:
@@ -249,6 +268,7 @@ def _score_runs(
     metric: str | None,
     proposals: str | None,
     size: int | None,
+    class_: Sequence[str] | None,
     device: str,
     precision: str,
     runs: Path,
@@ -264,6 +284,7 @@ def _score_runs(
             metric=metric or "voc",
             proposals=proposals,
             size=size,
+            classes=_class_pairs(class_),
             device=device,
             precision=precision,
             root=runs,

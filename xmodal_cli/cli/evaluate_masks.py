@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ def score_masks(
     threshold: float | None,
     proposals: str | None,
     size: int | None,
+    classes: Mapping[str, str] | None,
     device: str,
     precision: str,
     runs: Path,
@@ -44,6 +45,7 @@ def score_masks(
             projection=projection,
             proposals=proposals,
             size=size,
+            classes=classes,
             device=device,
             precision=precision,
             root=runs,

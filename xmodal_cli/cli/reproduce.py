@@ -80,6 +80,7 @@ def reproduce_command(
         more_data=tuple(more_data or ()),
         runs=runs,
         modality=modality or known.modality,
+        usual=known.modality,
         preset=preset,
         backbone=backbone or DEFAULTS[preset][0],
         second=second or DEFAULTS[preset][1],

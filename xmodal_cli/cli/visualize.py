@@ -161,6 +161,14 @@ def detections_command(
     count: Annotated[int, typer.Option("--count", min=1, help="How many pairs are chosen.")] = 4,
     least_score: Annotated[float, typer.Option("--least-score", help="Weaker detections are left out.")] = 0.1,
     most: Annotated[int, typer.Option("--most", min=1, help="Detections shown in an image, best first.")] = 6,
+    class_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--class",
+            help="DETECTOR_NAME=DATA_NAME, repeatable. \\[default: as the run was made, else by name]",
+            show_default=False,
+        ),
+    ] = None,
     data: DataOption = None,
     split: Annotated[str, typer.Option("--split", help="Whose pairs.")] = "val",
     device: DeviceOption = "auto",
@@ -169,16 +177,17 @@ def detections_command(
 ) -> None:
     """Show what a detector, several fused, or a file of detections finds, masks too, beside what is there."""
     from xmodal_cli.data.prepared import PreparedData
+    from xmodal_cli.detect.class_names import read_pairs
     from xmodal_cli.pictures.detections import draw_scenes
     from xmodal_cli.pictures.kept import keep_picture, picture_path
     from xmodal_cli.pictures.scenes import scenes_in_file, scenes_of_runs
 
     wanted = None if ids is None else [each.strip() for each in ids.split(",") if each.strip()]
     if detections is not None:
-        if run or out_ is None:
+        if run or class_ or out_ is None:
             raise SettingsError(
-                "--detections is a finished file: it takes no run, and needs a place for the picture.",
-                "Add --out found.png, and leave the run out.",
+                "--detections is a finished file: it takes no run and no --class, and needs a place for the picture.",
+                "Add --out found.png, and leave the others out.",
             )
         prepared, opened = PreparedData.open(data or Path(DEFAULT_DATA)), []
         scenes = scenes_in_file(detections, prepared, split, wanted, count, least_score, most)
@@ -188,8 +197,9 @@ def detections_command(
 
         opened = _several(run, runs, (*DETECTORS, "segmentation"))
         prepared = PreparedData.open(given_anew(data) or opened[0].recorded_data())
+        pairs = read_pairs(class_) if class_ else None
         with counting("images") as watch:
-            scenes = scenes_of_runs(opened, prepared, split, wanted, count, least_score, most, device, watch)
+            scenes = scenes_of_runs(opened, prepared, split, wanted, count, least_score, most, device, watch, pairs)
         path = picture_path(opened[0], "detections.png", out_)
         title = f"{' + '.join(each.path.name for each in opened)}, split {split}, scores from {least_score:g}"
     keep_picture(path, draw_scenes(prepared, scenes, title), out.command)

@@ -62,7 +62,11 @@ def zero_shot_command(
     ] = False,
     class_: Annotated[
         list[str] | None,
-        option("DETECTOR_NAME=DATA_NAME, repeatable. [default: by name, and common other words]", SCORES, "--class"),
+        option(
+            "DETECTOR_NAME=DATA_NAME, repeatable, kept by the run. [default: by name, and common other words]",
+            SCORES,
+            "--class",
+        ),
     ] = None,
     metric: Annotated[str, typer.Option(help="voc (the paper's AP) or coco.", rich_help_panel=SCORES)] = "voc",
     proposals: Annotated[
@@ -97,9 +101,9 @@ def zero_shot_command(
     scoring = None
     if not join_only:
         chosen = PreparedData.open(given_anew(data) or (taught or open_run(Path(detector))).recorded_data())
-        pairs = read_pairs(class_ or [])
-        scoring = Scoring(chosen, split, fuse, metric, proposals, size, pairs, device, precision)
-    where: dict[str, Any] = {"runs": runs, "name": run_name, "overwrite": overwrite}
+        scoring = Scoring(chosen, split, fuse, metric, proposals, size, device, precision)
+    pairs = read_pairs(class_ or [])
+    where: dict[str, Any] = {"classes": pairs, "runs": runs, "name": run_name, "overwrite": overwrite}
     with counting("images") as watch:
         if trained is None and taught is not None:
             result = zero_shot_vision(detector, taught, scoring, weights=detector_weights, watch=watch, **where)

@@ -6,7 +6,7 @@ of its own: COCO's tv is its television only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,7 @@ SAME_THING: tuple[tuple[str, ...], ...] = (
 )
 NOWHERE = -1
 NO_CLASS = "N/A"  # what torchvision calls COCO's numbers that mean nothing
+RECORDED = "class_names"  # in the settings of a run's card: the pairs that it was made with
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def match_classes(detector: Sequence[str], data: Sequence[str], given: Mapping[s
         ([-1, 1, 0], ('person',), ('lamp',))
     """
     given = given or {}
-    _check_given(given, detector, data)
+    check_given(given, detector, data)
     places = {_plain(name): index for index, name in enumerate(data)}
     exact = {_plain(name) for name in detector} & places.keys()
     found = {own: places[_plain(theirs)] for own, theirs in given.items()}
@@ -112,6 +113,51 @@ def match_classes(detector: Sequence[str], data: Sequence[str], given: Mapping[s
     )
 
 
+def match_runs(
+    cards: Iterable[Mapping[str, Any]],
+    detector: Sequence[str],
+    data: Sequence[str],
+    given: Mapping[str, str] | None = None,
+) -> ClassMap:
+    """As `match_classes`; where no pairs are given, by those that the runs were made with.
+
+    Args:
+        cards: of the runs.
+        detector, data, given: as in `match_classes`; pairs that a run was made with, and whose word this data set does
+            not have, were of another one and do not count.
+
+    Raises:
+        SettingsError: as `match_classes`; or runs that are fused were made with different pairs.
+    """
+    if given is not None:
+        return match_classes(detector, data, given)
+    recorded = [pairs for pairs in map(recorded_names, cards) if pairs]
+    for pairs in recorded[1:]:
+        if pairs != recorded[0]:
+            raise SettingsError(
+                f"The runs were made with different classes: {_pairs(recorded[0])} against {_pairs(pairs)}.",
+                "Say which is which with --class DETECTOR_NAME=DATA_NAME.",
+            )
+    made_with = recorded[0] if recorded else {}
+    return match_classes(detector, data, {own: theirs for own, theirs in made_with.items() if theirs in data})
+
+
+def recorded_names(card: Mapping[str, Any] | None) -> dict[str, str]:
+    """The pairs that a run was made with: the detector's word and that of the data set."""
+    return {} if card is None else dict(card.get("settings", {}).get(RECORDED, {}))
+
+
+def spoken_names(detector: Sequence[str], card: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """A detector's class names in the words of the data set that its run was made for.
+
+    Example:
+        >>> spoken_names(["person", "couch"], {"settings": {"class_names": {"couch": "sofa"}}})
+        ('person', 'sofa')
+    """
+    words = recorded_names(card)
+    return tuple(words.get(name, name) for name in detector)
+
+
 def read_pairs(texts: Sequence[str]) -> dict[str, str]:
     """Options `DETECTOR_NAME=DATA_NAME` as a dict.
 
@@ -131,11 +177,16 @@ def read_pairs(texts: Sequence[str]) -> dict[str, str]:
     return pairs
 
 
-def _check_given(given: Mapping[str, str], detector: Sequence[str], data: Sequence[str]) -> None:
+def check_given(given: Mapping[str, str], detector: Sequence[str], data: Sequence[str] | None) -> None:
+    """Find out whether pairs make sense: of the detector alone where there is no data set yet.
+
+    Raises:
+        SettingsError: a word is of neither, or means two classes.
+    """
     for own, theirs in given.items():
         if own not in detector:
             raise SettingsError(f"--class {own}={theirs}: the detector has no class {own!r}.", _known(detector))
-        if theirs not in data:
+        if data is not None and theirs not in data:
             raise SettingsError(f"--class {own}={theirs}: the data set has no class {theirs!r}.", _known(data))
     for theirs in given.values():
         several = [own for own, meant in given.items() if meant == theirs]
@@ -143,6 +194,10 @@ def _check_given(given: Mapping[str, str], detector: Sequence[str], data: Sequen
             raise SettingsError(
                 f"--class: {' and '.join(several)} cannot both be {theirs}.", "Name the one that comes closest."
             )
+
+
+def _pairs(given: Mapping[str, str]) -> str:
+    return ", ".join(f"{own}={theirs}" for own, theirs in given.items())
 
 
 def _known(names: Sequence[str]) -> str:

@@ -54,6 +54,7 @@ class GroupingSettings:
         side_px: longer side that images are shrunk to before anything is done; smaller ones stay.
         smoothing_px: standard deviation of the Gaussian that takes noise away, working pixels.
         regions: small regions that the merging starts from, at most.
+        region_px: how many working pixels such a region has at least, on average: small images have fewer regions.
         least_side_px: candidates with a shorter side are dropped, working pixels; 3 in images below 64 pixels.
         pull: how much a pixel's distance counts between regions in `ward-near`.
         views: weight of each group of channels, by the name of the view.
@@ -71,6 +72,7 @@ class GroupingSettings:
     side_px: int = 280
     smoothing_px: float = 1.0
     regions: int = 1500
+    region_px: int = 39  # what 1500 regions have of an image of 280 x 210
     least_side_px: float = 6.0
     pull: float = 0.25
     views: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: VIEWS)
@@ -173,6 +175,7 @@ def find_candidates(
 def _grow_trees(seen: Mapping[str, Floats], size_hw: tuple[int, int], settings: GroupingSettings) -> list[Candidates]:
     """The candidates of every tree whose views have channels here, less those that would equal an earlier one."""
     grid = higra.get_4_adjacency_graph(size_hw)
+    most = min(settings.regions, max(2, size_hw[0] * size_hw[1] // settings.region_px))
     features = {view: trees.weighted(seen, weights) for view, weights in settings.views.items()}
     regions: dict[tuple[str, ...], trees.Regions] = {}
     grown, parts = set(), []
@@ -183,7 +186,7 @@ def _grow_trees(seen: Mapping[str, Floats], size_hw: tuple[int, int], settings: 
             continue
         grown.add((groups, linkage))
         if groups[0] not in regions:
-            regions[groups[0]] = trees.small_regions(grid, trees.contrasts(grid, cut), size_hw, settings.regions)
+            regions[groups[0]] = trees.small_regions(grid, trees.contrasts(grid, cut), size_hw, most)
         leaves = regions[groups[0]]
         if len(leaves.count) > 1:
             parts.append(trees.candidates(trees.merge(leaves, merged, linkage, settings.pull), leaves, number))

@@ -24,6 +24,7 @@ from xmodal_cli.detect.branches import (
     load_trained,
     save_branch,
 )
+from xmodal_cli.detect.class_names import RECORDED
 from xmodal_cli.errors import SettingsError, closest
 from xmodal_cli.models.backbones import Backbone
 from xmodal_cli.models.detector import Detector
@@ -226,6 +227,7 @@ def join_runs(
     runs: Path = Path("runs"),
     name: str | None = None,
     overwrite: bool = False,
+    class_names: Mapping[str, str] | None = None,
 ) -> RunFolder:
     """Join a detector and a student, and keep what comes of it as a detection run of its own, `runs/zero-shot/NAME`.
 
@@ -234,13 +236,18 @@ def join_runs(
         runs: the folder of all runs.
         name: the run's name; by default `<student>-<modality>-<date>-<4 hex>`.
         overwrite: whether a run of that name may be replaced.
+        class_names: the detector's word and the data set's, where they differ; kept for whoever scores the run.
 
     Raises:
         XmodalError: as `join`; or the folder is taken.
     """
     joined = join(trained, student_run)
     card = student_run.card()
-    settings = {"detector": str(trained.run.path.resolve()), "student": str(student_run.path.resolve())}
+    settings = {
+        "detector": str(trained.run.path.resolve()),
+        "student": str(student_run.path.resolve()),
+        RECORDED: dict(class_names or {}),
+    }
     config = {"command": ZERO_SHOT, "xmodal": xmodal_cli.__version__, "settings": settings}
     default_name = f"{joined.backbone.name.replace('/', '-')}-{joined.modality}"
     with begin(runs, ZERO_SHOT, name, config, default_name=default_name, overwrite=overwrite) as run:

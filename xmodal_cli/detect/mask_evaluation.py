@@ -156,7 +156,7 @@ def detect_masks(
         device, precision: where and how.
         watch: told how many images have been seen, of twice as many: first detectors look at all, then masks are made.
         least_score: weaker detections get no mask and are left out.
-        detecting: `proposals` and `size` of `run_evaluation.detect_together`.
+        detecting: `proposals`, `size` and `classes` of `run_evaluation.detect_together`.
 
     Raises:
         XmodalError: settings, runs or data are at fault.
@@ -248,6 +248,7 @@ def evaluate_masks(
     projection: Projection = Projection(),
     proposals: str | None = None,
     size: int | None = None,
+    classes: Mapping[str, str] | None = None,
     device: str = "auto",
     precision: str = "fp32",
     root: Path = Path("runs"),
@@ -260,7 +261,7 @@ def evaluate_masks(
         data: the prepared data set.
         split: a name, or several joined by `+`.
         projection: how probabilities become regions.
-        proposals, size: as in `run_evaluation.evaluate_runs`.
+        proposals, size, classes: as in `run_evaluation.evaluate_runs`.
         device, precision: where and how.
         root: the folder of all runs.
         watch: as in `detect_masks`.
@@ -278,6 +279,7 @@ def evaluate_masks(
         projection,
         proposals=proposals,
         size=size,
+        classes=classes,
         device=device,
         precision=precision,
         watch=watch,

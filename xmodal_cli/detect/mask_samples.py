@@ -37,10 +37,10 @@ class Eligible:
     """Boxes of one image that a mask can be learned from.
 
     Args:
-        boxes_xyxy: `(N, 4)` float32 pixels, annotated boxes first.
+        boxes_xyxy: `(N, 4)` float32 pixels, each object's own box first.
         objects: `(N,)` int64, the object of each, among the image's annotations.
         labels: `(N,)` int64, its class.
-        annotated: how many of them are annotated boxes themselves.
+        annotated: how many of them are objects' own boxes.
     """
 
     boxes_xyxy: NDArray[np.float32]
@@ -52,7 +52,10 @@ class Eligible:
 def eligible(
     found: Annotations, proposals_xyxy: NDArray[np.float32], size_hw: tuple[int, int], overlap: float
 ) -> Eligible:
-    """The boxes of an image that overlap an object enough to show its shape.
+    """The boxes of an image that overlap an object enough to show its shape, once for each such object.
+
+    Two objects may lie in nearly one box, as a pillow does in front of another: as in the original, the box then shows
+    either's mask.
 
     Args:
         found: the annotated objects; those around crowds are left out.
@@ -63,15 +66,13 @@ def eligible(
     height, width = size_hw
     own = found.boxes_xyxy.clip(0, [width, height, width, height]).astype(np.float32)
     there = np.flatnonzero(~found.crowd & ((own[:, 2:] - own[:, :2]) >= SMALLEST_SIDE_PX).all(1))
-    near = pairwise_iou(proposals_xyxy, own[there])
-    if len(there):
-        best = near.argmax(1)
-        close = np.flatnonzero(near[np.arange(len(best)), best] >= overlap)
-    else:
-        best = close = np.zeros(0, np.int64)
-    objects = np.concatenate([there, there[best[close]]]).astype(np.int64)
-    boxes = np.concatenate([own[there], proposals_xyxy[close]]).astype(np.float32)
-    return Eligible(boxes, objects, found.labels[objects], len(there))
+    boxes = np.concatenate([own[there], proposals_xyxy]).astype(np.float32)
+    near = pairwise_iou(boxes, own[there]) >= overlap  # (G + P, G)
+    themselves = np.arange(len(there))
+    near[themselves, themselves] = False
+    others, near_to = np.nonzero(near)
+    objects = there[np.concatenate([themselves, near_to])].astype(np.int64)
+    return Eligible(boxes[np.concatenate([themselves, others])], objects, found.labels[objects], len(there))
 
 
 def mask_places(mask: NDArray[np.bool_], boxes_xyxy: NDArray[np.float32], *, centred: bool = True) -> NDArray[np.bool_]:

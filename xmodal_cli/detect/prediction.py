@@ -18,6 +18,7 @@ from xmodal_cli.data import images
 from xmodal_cli.data.prepared import DESCRIPTION, RGB, PreparedData
 from xmodal_cli.data.proposals import PROPOSAL_FOLDER
 from xmodal_cli.detect.branches import Trained
+from xmodal_cli.detect.class_names import spoken_names
 from xmodal_cli.detect.predict import detect_one
 from xmodal_cli.detect.propose import propose_for
 from xmodal_cli.detect.vision import look
@@ -37,7 +38,7 @@ class Prediction:
         path: the image.
         image: as it was read, `(H, W, C)`.
         detections: best first.
-        classes: names that labels index.
+        classes: names that labels index, in the words of the data set that the run was made for.
         notes: what one should know of it.
     """
 
@@ -106,6 +107,7 @@ def predict_images(
     on = resolve_device(device)
     for branch in trained.branches:
         branch.detector.to(on)
+    classes = spoken_names(trained.classes, trained.card)
     for path in paths:
         seen = _scene(path, first.modality, partners or {})
         _check(trained, seen, path)
@@ -115,7 +117,7 @@ def predict_images(
             trained.branches, seen, boxes, trained.cutoffs, device=on, precision=resolve_precision(precision, on)
         )
         found = found[np.argsort(-found.scores, kind="stable")]
-        yield Prediction(path, seen[first.modality], found[found.scores >= least_score], trained.classes, tuple(notes))
+        yield Prediction(path, seen[first.modality], found[found.scores >= least_score], classes, tuple(notes))
 
 
 def predict_vision(
@@ -131,13 +133,13 @@ def predict_vision(
         raise SettingsError(
             f"The detector sees {vision.modality}, not {modality}.", f"Give it {vision.modality} images."
         )
-    on = resolve_device(device)
+    on, classes = resolve_device(device), spoken_names(vision.classes, vision.card)
     for path in paths:
         image = _read(path, vision.modality)
         _check_image(path, image, vision.modality, vision.encoding or {"channels": 3, "dtype": "uint8", "encoding": ""})
         found = look(vision, image, on)
         found = found[np.argsort(-found.scores, kind="stable")]
-        yield Prediction(path, image, found[found.scores >= least_score], vision.classes)
+        yield Prediction(path, image, found[found.scores >= least_score], classes)
 
 
 def _scene(path: Path, modality: str, partners: Mapping[str, Path]) -> dict[str, NDArray[Any]]:

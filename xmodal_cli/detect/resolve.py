@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from xmodal_cli.detect.samples import SMALLEST_SIDE
-from xmodal_cli.detect.settings import FEATURES, INPUTS, SMALL_ITERATIONS, FinetuneSettings
+from xmodal_cli.detect.settings import FEATURES, SMALL_ITERATIONS, FinetuneSettings
 from xmodal_cli.detect.start import resolved_start, start_problems
 from xmodal_cli.errors import SettingsError, closest
 from xmodal_cli.models.backbones import Backbone
@@ -56,7 +56,7 @@ def _trunk_lr(settings: FinetuneSettings, backbone: Backbone) -> float:
 
 def _choices(settings: FinetuneSettings) -> list[str]:
     found = []
-    for option, known in (("pooling", POOLINGS), ("input", INPUTS), ("features", FEATURES)):
+    for option, known in (("pooling", POOLINGS), ("features", FEATURES)):
         value = getattr(settings, option)
         if value not in known:
             found.append(f"--{option} {value!r} is not one of {', '.join(known)}. {closest(value, known)}".strip())

@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
 
 from xmodal_cli.detect.samples import SMALLEST_SIDE
-from xmodal_cli.detect.settings import INPUTS
-from xmodal_cli.detect.start import resolved_start, start_problems
+from xmodal_cli.detect.start import StartSettings, resolved_start, start_problems
 from xmodal_cli.errors import SettingsError
 from xmodal_cli.models.backbones import Backbone
-from xmodal_cli.runs.training_settings import TrainingSettings, resolved_training
+from xmodal_cli.runs.training_settings import resolved_training
 
 DEFAULT_BACKBONE = "squeezenet1_1"  # the fastest on a CPU of those with a map of stride 16
 ITERATIONS = 1200  # ten minutes of one CPU core with the default backbone and size, half a second a step
 
 
 @dataclass(frozen=True)
-class RpnSettings(TrainingSettings):
+class RpnSettings(StartSettings):
     """Everything that decides what the network becomes; `auto` and None are resolved to values before it starts.
 
     Args:
-        data: folder of the prepared data set.
-        modality: what it sees.
-        split: whose annotated boxes it learns from.
-        init: `random`, `imagenet` (published weights, or the file `weights`), a run's folder, or a file of weights.
-        backbone: name of the network; a run brings its own.
-        weights: a file with the ImageNet weights, instead of a download.
-        stem: how weights of a three-channel stem become another number of channels (`mean`, `copy`, `random`).
         layer: whose map is read; conv5 of AlexNet, CaffeNet and VGG, else the last map.
-        input: `weights` feeds images as the weights want colour images, `measured` with the modality's own mean and
-            spread; `auto` takes `weights` for rgb, else `measured`. A run brings its own.
         size, longest: short side in pixels that the network sees, and what the long side may not exceed.
         flip: learn from mirrored images too.
         reduced: channels that a 1x1 convolution leaves of the map before the head; 0 for none.
@@ -38,17 +27,7 @@ class RpnSettings(TrainingSettings):
         anchor_ratios: heights of anchors over their widths.
     """
 
-    PATHS: ClassVar[tuple[str, ...]] = ("data", "weights", "init")
-
-    data: str
     modality: str = "rgb"
-    split: str = "train"
-    init: str = "random"
-    backbone: str | None = None
-    weights: str | None = None
-    stem: str = "mean"
-    layer: str | None = None
-    input: str = "auto"
     size: int = 320
     longest: int = 1000
     flip: bool = True
@@ -66,8 +45,6 @@ def check(settings: RpnSettings) -> None:
         SettingsError: all problems at once.
     """
     found = []
-    if settings.input not in INPUTS:
-        found.append(f"input {settings.input!r} is not one of {', '.join(INPUTS)}.")
     if not SMALLEST_SIDE <= settings.size <= settings.longest:
         found.append(f"size must be from {SMALLEST_SIDE} to longest ({settings.longest}) px, not {settings.size}.")
     if settings.reduced < 0:

@@ -15,7 +15,7 @@ from typing import Any
 from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.data.proposals import Proposals, if_stored, open_proposals
 from xmodal_cli.detect.branches import Branch, Trained, is_vision, load_trained
-from xmodal_cli.detect.class_names import ClassMap, match_classes
+from xmodal_cli.detect.class_names import ClassMap, match_runs
 from xmodal_cli.detect.detection_files import read_detections
 from xmodal_cli.detect.predict import detect
 from xmodal_cli.detect.samples import SMALLEST_SIDE, ImageSize
@@ -96,7 +96,8 @@ def evaluate_runs(
         size: short side in pixels for all; by default each run sees images at its own.
         device, precision: where and how.
         root: the folder of all runs.
-        classes: the detector's word and the data set's, where they differ in a way that `class_names` does not know.
+        classes: the detector's word and the data set's, where they differ in a way that `class_names` does not know;
+            None takes those that the runs were made with.
         watch: told how many images have been seen.
 
     Raises:
@@ -203,7 +204,8 @@ def detect_visions(
     """
     for vision in visions:
         check_encoding(vision.modality, vision.encoding, data)
-    matched = match_classes(visions[0].classes, data.classes, classes)
+    cards = [vision.card for vision in visions if vision.card]
+    matched = match_runs(cards, visions[0].classes, data.classes, classes)
     found = detect_each(visions, data, ids, resolve_device(device), watch)
     found = replace(found, labels=matched.labels[found.labels])
     return found[found.labels >= 0], matched
@@ -256,7 +258,7 @@ def detect_together(
     branches = [at_size(branch, size) for each in trained for branch in each.branches]
     for branch in branches:
         check_modality(branch, data)
-    matched = match_classes(trained[0].classes, data.classes, classes)
+    matched = match_runs([each.card for each in trained], trained[0].classes, data.classes, classes)
     stored = open_proposals(data, proposals or if_stored(str(trained[0].proposals["method"]), data))
     on = resolve_device(device)
     for branch in branches:

@@ -10,29 +10,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+from xmodal_cli.detect.start import StartSettings
 from xmodal_cli.runs.settings import FitSettings
-from xmodal_cli.runs.training_settings import TrainingSettings
 
-INPUTS = ("auto", "weights", "measured")
 FEATURES = ("fc6", "fc7")
 
 
 @dataclass(frozen=True)
-class FinetuneSettings(TrainingSettings):
+class FinetuneSettings(StartSettings):
     """Everything that decides what a detector becomes; `auto` and None are resolved to values before it starts.
 
     Args:
-        data: folder of the prepared data set.
-        modality: what the detector sees.
-        split: whose annotated images it learns from.
-        hold_out: share of them, by scene, that it does not learn from and is scored on meanwhile; 0 for none.
-        init: `random`, `imagenet` (published weights, or the file `weights`), a run's folder, or a file of weights.
-        backbone: name of the network; a run brings its own.
-        weights: a file with the ImageNet weights, instead of a download.
-        stem: how weights of a three-channel stem become another number of channels (`mean`, `copy`, `random`).
+        hold_out: share of the split, by scene, that it does not learn from and is scored on meanwhile; 0 for none.
         layer: whose map regions are cut from; conv5 of AlexNet, CaffeNet and VGG, else the last map.
-        input: `weights` feeds images as the weights want colour images, `measured` with the modality's own mean and
-            spread; `auto` takes `weights` for rgb, else `measured`. A run brings its own.
         freeze_through: layer up to which nothing learns.
         joint: a run whose network is trained jointly with this one; its outputs are averaged with this one's.
         proposals: name of the stored proposals; the only ones there are if None.
@@ -58,16 +48,7 @@ class FinetuneSettings(TrainingSettings):
 
     PATHS: ClassVar[tuple[str, ...]] = ("data", "weights", "init", "joint")
 
-    data: str
-    modality: str = "hha"
-    split: str = "train"
     hold_out: float = 0.0
-    init: str = "random"
-    backbone: str | None = None
-    weights: str | None = None
-    stem: str = "mean"
-    layer: str | None = None
-    input: str = "auto"
     freeze_through: str | None = None
     joint: str | None = None
     proposals: str | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 from xmodal_cli.data.pairs import channel_statistics, value_range
 from xmodal_cli.data.prepared import RGB, PreparedData
@@ -17,53 +17,44 @@ from xmodal_cli.models.detector_shape import detection_layer
 from xmodal_cli.models.rpn import Rpn, RpnShape
 from xmodal_cli.models.weights import load_file
 from xmodal_cli.runs.folder import RunFolder, open_run
-from xmodal_cli.runs.training_settings import NO_FILE, absolute
+from xmodal_cli.runs.training_settings import NO_FILE, TrainingSettings, absolute
 from xmodal_cli.transfer.student import load_student
 from xmodal_cli.web.fetch import Watcher
 
 RPN, RPN_WEIGHTS = "rpn", "rpn.safetensors"  # runs of region proposal networks, `runs/rpn/NAME`, and their weights
 CLASSIFICATION = "classification"  # runs of classifiers of whole images
 TRANSFER = "distill"
+INPUTS = ("auto", "weights", "measured")
 
 
-class StartSettings(Protocol):
-    """What settings say of the network that a training begins with."""
+@dataclass(frozen=True)
+class StartSettings(TrainingSettings):
+    """What the settings of every training with labels say of its data and of the network that it begins with.
 
-    @property
-    def data(self) -> str:
-        """Folder of the prepared data set."""
+    Args:
+        data: folder of the prepared data set.
+        modality: what the network sees.
+        split: whose images it learns from.
+        init: `random`, `imagenet` (published weights, or the file `weights`), a run's folder, or a file of weights.
+        backbone: name of the network; a run brings its own.
+        weights: a file with the ImageNet weights, instead of a download.
+        stem: how weights of a three-channel stem become another number of channels (`mean`, `copy`, `random`).
+        layer: whose map is read; a file of weights may end there.
+        input: `weights` feeds images as the weights want colour images, `measured` with the modality's own mean and
+            spread; `auto` takes `weights` for rgb, else `measured`. A run brings its own.
+    """
 
-    @property
-    def init(self) -> str:
-        """`random`, `imagenet`, a run's folder, or a file of weights."""
+    PATHS: ClassVar[tuple[str, ...]] = ("data", "weights", "init")
 
-    @property
-    def backbone(self) -> str | None:
-        """Name of the network; a run brings its own."""
-
-    @property
-    def weights(self) -> str | None:
-        """A file with the ImageNet weights, instead of a download."""
-
-    @property
-    def stem(self) -> str:
-        """How weights of a three-channel stem become another number of channels."""
-
-    @property
-    def layer(self) -> str | None:
-        """The layer whose map is read; a file of weights may end there."""
-
-    @property
-    def input(self) -> str:
-        """`weights`, `measured` or `auto`."""
-
-    @property
-    def modality(self) -> str:
-        """What the network sees."""
-
-    @property
-    def seed(self) -> int:
-        """Of what is random in it."""
+    data: str
+    modality: str = "hha"
+    split: str = "train"
+    init: str = "random"
+    backbone: str | None = None
+    weights: str | None = None
+    stem: str = "mean"
+    layer: str | None = None
+    input: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -92,6 +83,9 @@ def start_problems(settings: StartSettings, *, default_backbone: str | None = No
         found.append("--weights is the file of ImageNet weights: it belongs to --init imagenet.")
     elif settings.weights is not None and not Path(settings.weights).is_file():
         found.append(f"--weights: there is no file {settings.weights!r}.")
+    if settings.input not in INPUTS:
+        near = closest(settings.input, INPUTS)
+        found.append(f"--input {settings.input!r} is not one of {', '.join(INPUTS)}. {near}".strip())
     return found
 
 

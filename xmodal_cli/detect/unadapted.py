@@ -15,6 +15,7 @@ import xmodal_cli
 from xmodal_cli.data.pairs import value_range
 from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.detect.branches import ZERO_SHOT, Trained, branch_card, detector_card, save_branch
+from xmodal_cli.detect.class_names import RECORDED
 from xmodal_cli.errors import SettingsError
 from xmodal_cli.models.backbones import Backbone, rebuild
 from xmodal_cli.models.detector import Detector
@@ -35,6 +36,7 @@ def show_unadapted(
     runs: Path = Path("runs"),
     name: str | None = None,
     overwrite: bool = False,
+    class_names: Mapping[str, str] | None = None,
 ) -> RunFolder:
     """Keep a detector as one of another modality, in `runs/zero-shot/NAME`: what it has learned is unchanged.
 
@@ -48,6 +50,7 @@ def show_unadapted(
         runs: the folder of all runs.
         name: the run's name; by default `<network>-<modality>-<date>-<4 hex>`.
         overwrite: whether a run of that name may be replaced.
+        class_names: as in `join.join_runs`.
 
     Raises:
         SettingsError: the data set lacks the modality, or it has another number of channels; the folder is taken.
@@ -64,7 +67,8 @@ def show_unadapted(
             "Only a student can see it: name one with --student.",
         )
     shape = DetectorShape.from_dict(described["shape"])
-    settings = {"detector": str(trained.run.path.resolve()), "student": None, "modality": modality}
+    path = str(trained.run.path.resolve())
+    settings = {"detector": path, "student": None, "modality": modality, RECORDED: dict(class_names or {})}
     config = {"command": ZERO_SHOT, "xmodal": xmodal_cli.__version__, "settings": settings}
     default_name = f"{backbone.name.replace('/', '-')}-{modality}"
     with begin(runs, ZERO_SHOT, name, config, default_name=default_name, overwrite=overwrite) as run:
@@ -77,7 +81,7 @@ def show_unadapted(
             trained.proposals,
             data={**trained.card["data"], "path": str(data.root.resolve())},
             settings=settings,
-            detector={"run": settings["detector"], "what": trained.card["what"], "data": trained.card["data"]},
+            detector={"run": path, "what": trained.card["what"], "data": trained.card["data"]},
             student=None,
         )
         run.finish({**document, "what": f"{trained.card['what']}, shown {modality} as it is"})

@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 import xmodal_cli
 from xmodal_cli.detect.branches import VISION, ZERO_SHOT, branch_file
+from xmodal_cli.detect.class_names import RECORDED
 from xmodal_cli.detect.join import check_student
 from xmodal_cli.errors import SettingsError
 from xmodal_cli.models.backbones import Backbone, rebuild
@@ -76,6 +77,7 @@ def join_vision(
     runs: Path = Path("runs"),
     run_name: str | None = None,
     overwrite: bool = False,
+    class_names: Mapping[str, str] | None = None,
 ) -> RunFolder:
     """Put a student where a torchvision detector's body was; keep what comes of it as a run, `runs/zero-shot/NAME`.
 
@@ -83,7 +85,7 @@ def join_vision(
         name: the detector.
         student_run: a finished transfer that this detector taught.
         weights: of the detector; by default those that taught the student.
-        runs, run_name, overwrite: as in `join.join_runs`.
+        runs, run_name, overwrite, class_names: as in `join.join_runs`.
 
     Raises:
         SettingsError: another detector or other weights taught the student, or not every level of it.
@@ -102,7 +104,12 @@ def join_vision(
                 set_adapter(joint, *read_adapter(student_run, number))
         replace_body(detector, below.eval(), student.backbone.input)
     branch = _branch_card(student, points, shapes, plain=plain)
-    settings = {"detector": detector.name, "weights": detector.weights, "student": str(student_run.path.resolve())}
+    settings = {
+        "detector": detector.name,
+        "weights": detector.weights,
+        "student": str(student_run.path.resolve()),
+        RECORDED: dict(class_names or {}),
+    }
     config = {"command": ZERO_SHOT, "xmodal": xmodal_cli.__version__, "settings": settings}
     default_name = f"{detector.name}-{student.modality}"
     with begin(runs, ZERO_SHOT, run_name, config, default_name=default_name, overwrite=overwrite) as run:
@@ -128,7 +135,7 @@ def _branch_card(
 
 
 def _card(
-    detector: VisionDetector, student: Student, branch: Mapping[str, Any], settings: Mapping[str, str]
+    detector: VisionDetector, student: Student, branch: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> dict[str, Any]:
     return {
         "kind": VISION,

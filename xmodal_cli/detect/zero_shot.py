@@ -13,7 +13,7 @@ from typing import Any
 from xmodal_cli.data.prepared import RGB, PreparedData
 from xmodal_cli.data.proposals import if_stored, open_proposals, require
 from xmodal_cli.detect.branches import Trained
-from xmodal_cli.detect.class_names import match_classes
+from xmodal_cli.detect.class_names import check_given, match_classes
 from xmodal_cli.detect.join import check_student, join_runs, size_notes
 from xmodal_cli.detect.run_evaluation import (
     DetectionEvaluation,
@@ -87,7 +87,7 @@ class Scoring:
         data: the prepared data set.
         split: a name, or several joined by `+`.
         fuse: whether the detector itself, and both together, are scored too.
-        metric, proposals, size, classes, device, precision: as in `run_evaluation.evaluate_runs`.
+        metric, proposals, size, device, precision: as in `run_evaluation.evaluate_runs`.
     """
 
     data: PreparedData
@@ -96,7 +96,6 @@ class Scoring:
     metric: str = "voc"
     proposals: str | None = None
     size: int | None = None
-    classes: Mapping[str, str] | None = None
     device: str = "auto"
     precision: str = "fp32"
 
@@ -106,6 +105,7 @@ def zero_shot(
     student: RunFolder | str,
     scoring: Scoring | None,
     *,
+    classes: Mapping[str, str] | None = None,
     runs: Path = Path("runs"),
     name: str | None = None,
     overwrite: bool = False,
@@ -118,6 +118,8 @@ def zero_shot(
         student: a finished transfer whose teacher is the network inside the detector; or a modality of the data set,
             which the detector is then shown as it is.
         scoring: how; None only joins.
+        classes: the detector's word and the data set's, where they differ in a way that `class_names` does not know;
+            the run keeps them.
         runs: the folder of all runs.
         name, overwrite: of the joined run.
         watch: told how many images have been seen.
@@ -125,17 +127,18 @@ def zero_shot(
     Raises:
         XmodalError: the two do not go together, or data and settings are at fault.
     """
+    _check(scoring, trained.classes, student, classes or {})
     if scoring is not None:
-        _check(scoring, trained.classes, student)
         method = scoring.proposals or if_stored(str(trained.proposals["method"]), scoring.data)
         require(open_proposals(scoring.data, method), scoring.data.ids(scoring.split))
+    where: dict[str, Any] = {"runs": runs, "name": name, "overwrite": overwrite, "class_names": classes}
     if isinstance(student, RunFolder):
-        joined = join_runs(trained, student, runs=runs, name=name, overwrite=overwrite)
+        joined = join_runs(trained, student, **where)
         notes = tuple(size_notes(trained, student))
     else:
         if scoring is None:
             raise SettingsError("A detector without a student is only scored.", "Leave --join-only out.")
-        joined = show_unadapted(trained, scoring.data, student, runs=runs, name=name, overwrite=overwrite)
+        joined = show_unadapted(trained, scoring.data, student, **where)
         notes = (f"No student: the detector looks at {student} as if it were what it learned on.",)
     modality = joined.card()["branches"][0]["modality"]
     scores: dict[str, DetectionEvaluation] = {}
@@ -143,7 +146,7 @@ def zero_shot(
         subjects = {ALONE: [joined]}
         if scoring.fuse:
             subjects |= {DETECTOR: [trained.run], FUSED: [trained.run, joined]}
-        scores = {key: _scored(subject, scoring, runs, watch) for key, subject in subjects.items()}
+        scores = {key: _scored(subject, scoring, classes, runs, watch) for key, subject in subjects.items()}
     return ZeroShotResult(joined.path, str(trained.run.path), modality, scores, notes)
 
 
@@ -152,6 +155,7 @@ def zero_shot_vision(
     student: RunFolder,
     scoring: Scoring | None,
     *,
+    classes: Mapping[str, str] | None = None,
     weights: str | None = None,
     runs: Path = Path("runs"),
     name: str | None = None,
@@ -163,15 +167,17 @@ def zero_shot_vision(
     Args:
         detector: torchvision's name.
         weights: `coco`, `random` or a file; by default those that taught the student.
-        student, scoring, runs, name, overwrite, watch: as in `zero_shot`.
+        student, scoring, classes, runs, name, overwrite, watch: as in `zero_shot`.
 
     Raises:
         XmodalError: the two do not go together, or data and settings are at fault.
     """
     if scoring is not None:
         check_of_regions(scoring.proposals, scoring.size, scoring.precision)
-        _check(scoring, detector_classes(detector), student)
-    joined = join_vision(detector, student, weights=weights, runs=runs, run_name=name, overwrite=overwrite)
+    _check(scoring, detector_classes(detector), student, classes or {})
+    joined = join_vision(
+        detector, student, weights=weights, runs=runs, run_name=name, overwrite=overwrite, class_names=classes
+    )
     below = load_vision(joined)
     scores: dict[str, DetectionEvaluation] = {}
     if scoring is not None:
@@ -186,7 +192,7 @@ def zero_shot_vision(
                 scoring.data,
                 split=scoring.split,
                 metric=scoring.metric,
-                classes=scoring.classes,
+                classes=classes,
                 device=scoring.device,
                 root=runs,
                 watch=watch,
@@ -194,17 +200,22 @@ def zero_shot_vision(
     return ZeroShotResult(joined.path, detector, below.modality, scores, tuple(vision_size_notes(below, student)))
 
 
-def _check(scoring: Scoring, classes: Sequence[str], student: RunFolder | str) -> None:
+def _check(scoring: Scoring | None, known: Sequence[str], student: RunFolder | str, classes: Mapping[str, str]) -> None:
     """Refuse now, before a run is made, what could not be scored."""
+    if scoring is None:
+        check_given(classes, known, None)
+        return
     check_metric(scoring.metric)
     labelled_images(scoring.data, scoring.split)
-    match_classes(classes, scoring.data.classes, scoring.classes)
+    match_classes(known, scoring.data.classes, classes)
     if isinstance(student, RunFolder):
         check_student(student)
         check_encoding(student.card()["modality"], student.card()["encoding"], scoring.data)
 
 
-def _scored(subject: list[RunFolder], scoring: Scoring, runs: Path, watch: Watcher) -> DetectionEvaluation:
+def _scored(
+    subject: list[RunFolder], scoring: Scoring, classes: Mapping[str, str] | None, runs: Path, watch: Watcher
+) -> DetectionEvaluation:
     return evaluate_runs(
         subject,
         scoring.data,
@@ -212,7 +223,7 @@ def _scored(subject: list[RunFolder], scoring: Scoring, runs: Path, watch: Watch
         metric=scoring.metric,
         proposals=scoring.proposals,
         size=scoring.size,
-        classes=scoring.classes,
+        classes=classes,
         device=scoring.device,
         precision=scoring.precision,
         root=runs,

@@ -49,6 +49,8 @@ BODIES: dict[str, str] = {
     "ssdlite320_mobilenet_v3_large": "mobilenet_v3_large",
 }
 
+NARROWED = ("ssdlite320_mobilenet_v3_large",)  # whose body has fewer channels than that network
+
 
 @dataclass
 class VisionDetector:
@@ -128,13 +130,18 @@ def build_detector(
         watch: told of a download.
 
     Raises:
-        SettingsError: an unknown name.
+        SettingsError: an unknown name, or no such file.
         DataError: weights that do not fit.
         DownloadError: published weights that could not be fetched.
     """
     import torchvision
 
     plain = check_detector(name)
+    if str(weights) not in (COCO, RANDOM) and not Path(weights).is_file():
+        raise SettingsError(
+            f"There is no weights file {str(weights)!r} for {plain}.",
+            closest(str(weights), (COCO, RANDOM)) or "Use coco, random, or a .pth or .safetensors file of all of it.",
+        )
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         module = torchvision.models.get_model(plain, weights=None, weights_backbone=None)
@@ -184,7 +191,7 @@ def _inside(name: str, module: Any) -> tuple[Backbone, tuple[str, ...]]:
 
 def _plain_network(name: str, module: Any, entry: str) -> tuple[nn.Module, InputSpec]:
     with torch.random.fork_rng(devices=[]):
-        if name.startswith("ssdlite"):
+        if name in NARROWED:
             import torchvision
 
             reduced = bool(module.backbone.features[1][-1].out_channels < MOBILENET_WIDTH)

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from xmodal_cli.errors import DataError
+from xmodal_cli.detect.branches import ZERO_SHOT
+from xmodal_cli.errors import DataError, SettingsError
 from xmodal_cli.pictures import canvas
 from xmodal_cli.pictures.axes import Corner, Line, Points, axis_for, draw_panel, finished, line_style
 from xmodal_cli.pictures.canvas import Picture
@@ -53,8 +54,16 @@ def read_curves(run: RunFolder) -> Curves:
     """The curves of a run, finished or not.
 
     Raises:
+        SettingsError: it is of a detector that was joined, not trained.
         DataError: its metrics are missing, damaged, or empty.
     """
+    if run.command == ZERO_SHOT:
+        made = run.config()["settings"]
+        raise SettingsError(
+            f"{run.path} is a detector that was put together, not trained: it has no curves.",
+            f"Look at those of what is in it: xmodal visualize curves {made['student'] or made['detector']}; or "
+            f"at what it finds: xmodal visualize detections {run.path}",
+        )
     records = run.metrics()
     points = {}
     for key, phase, _, _ in KINDS:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from xmodal_cli.data.masks import decode_mask
 from xmodal_cli.data.prepared import PreparedData
@@ -46,6 +47,7 @@ def scenes_of_runs(
     most: int,
     device: str = "auto",
     watch: Callable[[int, int], None] = lambda done, total: None,
+    classes: Mapping[str, str] | None = None,
 ) -> list[Scene]:
     """What finished detectors find now, with masks where all of the runs give them; several are fused.
 
@@ -59,6 +61,7 @@ def scenes_of_runs(
         most: detections of an image that are kept, best first.
         device: where networks run.
         watch: told how many images have been seen.
+        classes: as in `run_evaluation.evaluate_runs`.
 
     Raises:
         XmodalError: settings, runs or data are at fault.
@@ -70,8 +73,9 @@ def scenes_of_runs(
                 "Name a run of `xmodal finetune`.",
             )
     shown = choose_ids(data, split, wanted, count)
+    how: dict[str, Any] = {"classes": classes, "device": device, "watch": watch}
     if all(run.command == MASKS for run in runs):
-        made = detect_masks(runs, data, shown, Projection(), device=device, watch=watch, least_score=least_score)
+        made = detect_masks(runs, data, shown, Projection(), least_score=least_score, **how)
         masks = [
             decode_mask(mask, data.size_hw(shown[image]))
             for mask, image in zip(made.masks, made.detections.images.tolist(), strict=True)
@@ -80,9 +84,9 @@ def scenes_of_runs(
         return scenes_of(made.detections, shown, shown, annotations, least_score=least_score, most=most, masks=masks)
     if any(is_vision(run) for run in runs):
         visions = [load_vision(run) for run in same_kind(runs)]
-        found = detect_visions(visions, data, shown, device=device, watch=watch)[0]
+        found = detect_visions(visions, data, shown, **how)[0]
     else:
-        found = detect_together(runs, data, shown, device=device, watch=watch).detections
+        found = detect_together(runs, data, shown, **how).detections
     return scenes_of(found, shown, shown, data.annotations(split), least_score=least_score, most=most)
 
 

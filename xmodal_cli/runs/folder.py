@@ -100,6 +100,8 @@ class RunFolder:
             DataError: the file is missing, or a line of it is no such record.
         """
         path = self.path / METRICS
+        if not path.is_file():
+            raise DataError(f"The run {self.path} has no readable {METRICS}: nothing has been trained there.")
         try:
             lines = path.read_text(encoding="utf-8").split("\n")[:-1]
         except (OSError, UnicodeDecodeError) as error:

@@ -225,10 +225,11 @@ class Rehearsal:
 
     Args:
         settings: every setting, resolved.
-        images, held_out: how many images are learned from and watched.
+        images, held_out: how many images, or pairs of them, are learned from and watched.
         left_out: how many are not, by reason.
         seconds_per_step: of the second step, the first warms up.
         memory_bytes: peak memory so far.
+        cache_bytes: what a teacher's features would take on disk; 0 where none are kept.
     """
 
     settings: TrainingSettings
@@ -237,6 +238,7 @@ class Rehearsal:
     left_out: Mapping[str, int]
     seconds_per_step: float
     memory_bytes: int
+    cache_bytes: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for `--json`."""

@@ -30,6 +30,7 @@ PRESETS = {
     "classification": classifier_settings.PRESETS,
 }
 # The network of each preset's rows, and the larger one that teaches in some: the paper's are AlexNet and VGG16.
+COLOUR = "rgb"
 NETWORKS: Mapping[str, tuple[str, str]] = {"small": ("squeezenet1_1", "squeezenet1_0"), "paper": ("alexnet", "vgg16")}
 
 
@@ -42,7 +43,7 @@ class Plan:
         data: the prepared data set.
         more_data: the same data in other splits: each figure is the mean over all of them.
         runs: the folder of all runs.
-        modality: what the students see.
+        modality: what the students see; usual: what they see in the paper. What sees another has it in its name.
         preset: `small` or `paper`, of transfers and detectors.
         backbone: the network of all rows; second: the larger teacher of some.
         weights, second_weights: files with their ImageNet weights, instead of downloads.
@@ -61,6 +62,7 @@ class Plan:
     weights: Path | None = None
     second_weights: Path | None = None
     modality: str = "hha"
+    usual: str = "hha"
     seeds: tuple[int, ...] = (0,)
     rows: tuple[str, ...] = ()
     train: str = "train"
@@ -159,7 +161,7 @@ class Recipe:
         """A detector of this recipe over a student of it, or shown a modality as it is."""
         taught = None if student is None else self.trainings[student]
         below, runs = self.trainings[detector], self.plan.runs
-        self.joints[name] = Joint(self._named(name), title, below, taught, modality, self.data, runs)
+        self.joints[name] = Joint(self._named(name, modality), title, below, taught, modality, self.data, runs)
         self.needs[name] = (detector,) if student is None else (detector, student)
 
     def segment(self, name: str, title: str, given: Mapping[str, Any], *, init: str) -> None:
@@ -189,8 +191,10 @@ class Recipe:
         made: Mapping[str, Training | Joint] = {**self.trainings, **self.joints}
         return next(name for name, each in made.items() if each.path == path)
 
-    def _named(self, name: str) -> str:
-        return f"{name}-{self.seed}" if self.data == self.plan.data else f"{name}-{self.data.name}-{self.seed}"
+    def _named(self, name: str, modality: str, elsewhere: bool = False) -> str:
+        seen = () if modality in (COLOUR, self.plan.usual) else (modality,)
+        learned = () if elsewhere or self.data == self.plan.data else (self.data.name,)
+        return "-".join((name, *seen, *learned, str(self.seed)))
 
     def _add(
         self,
@@ -212,7 +216,7 @@ class Recipe:
         }
         # What learns from other data, and begins with nothing that learned from these, is the same for all of them.
         elsewhere = values["data"] != str(self.data) and name not in self.needs
-        named = f"{name}-{self.seed}" if elsewhere else self._named(name)
+        named = self._named(name, values["modality"], elsewhere)
         self.trainings[name] = Training(command, named, title, values, plan.runs, trial)
 
     def _run(self, name: str) -> str:
@@ -221,7 +225,11 @@ class Recipe:
     def _measure(self, name: str, title: str, runs: Sequence[str], kind: Kind) -> Score:
         plan = self.plan
         paths = tuple((self.joints.get(run) or self.trainings[run]).path for run in runs)
-        return Score(self._named(name), title, paths, self.data, plan.split, plan.folder, plan.runs, kind)
+        seen = {
+            self.joints[run].modality if run in self.joints else self.trainings[run].given["modality"] for run in runs
+        }
+        (other,) = seen - {COLOUR} or {COLOUR}
+        return Score(self._named(name, other), title, paths, self.data, plan.split, plan.folder, plan.runs, kind)
 
 
 def _copied(network: str, weights: Path | None) -> dict[str, Any]:

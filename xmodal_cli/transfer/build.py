@@ -23,7 +23,7 @@ from xmodal_cli.models.grid import Grid
 from xmodal_cli.models.layers import Tapped, default_layer, grid, resolve_layer
 from xmodal_cli.runs import processes
 from xmodal_cli.runs.training_settings import FROM_TEACHER
-from xmodal_cli.transfer.levels import points_read, sizes_differ
+from xmodal_cli.transfer.levels import check_copy, points_read, sizes_differ
 from xmodal_cli.transfer.points import TransferPoint
 from xmodal_cli.transfer.region_samples import PairsWithRegions
 from xmodal_cli.transfer.regions import REGION_GRID, REGION_LAYERS, RegionTapped, read, tap
@@ -115,6 +115,9 @@ def build(settings: DistillSettings, downloading: Watcher = lambda url, done, to
     taught_by = teacher_run(resolved)
     points = _points(resolved, taught_by, size_hw)
     teacher = _teacher(resolved, taught_by, data, points, size_hw, downloading)
+    if resolved.init == FROM_TEACHER:
+        others = taught_by.with_plain_body() if isinstance(taught_by, TeacherDetector) else ()
+        check_copy(teacher, skeleton(resolved.student, image_hw=size_hw), [point.student for point in points], others)
     channels = data.modality(resolved.modality).channels
     student = start_student(resolved, teacher, channels, [point.student for point in points], size_hw, downloading)
     if not student.keeps_input:

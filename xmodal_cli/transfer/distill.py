@@ -7,7 +7,7 @@ everything, runs two steps and writes nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from xmodal_cli.runs import processes
 from xmodal_cli.runs.device import memory_bytes
 from xmodal_cli.runs.folder import RunFolder
 from xmodal_cli.runs.session import NOBODY, Watchers
-from xmodal_cli.runs.training import Training, TrainingResult, seconds_per_step
+from xmodal_cli.runs.training import Rehearsal, Training, TrainingResult, seconds_per_step
 from xmodal_cli.transfer import cache as feature_cache
 from xmodal_cli.transfer import normalise
 from xmodal_cli.transfer.build import Plan, adapted_student, build
@@ -79,35 +79,6 @@ def resume(path: Path, *, changes: Mapping[str, Any] | None = None, watchers: Wa
     return DistillResult(**vars(TRAINING.resume(path, changes=changes, watchers=watchers)))
 
 
-@dataclass(frozen=True)
-class Rehearsal:
-    """What a run would be, from two real steps.
-
-    Args:
-        settings: every setting, resolved.
-        pairs, held_out: how many pairs are learned from and watched.
-        seconds_per_step: of the second step, the first warms up.
-        memory_bytes: peak memory so far.
-        cache_bytes: what the teacher cache would take on disk; 0 without one.
-    """
-
-    settings: DistillSettings
-    pairs: int
-    held_out: int
-    seconds_per_step: float
-    memory_bytes: int
-    cache_bytes: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for `--json`."""
-        return {**asdict(self), "settings": self.settings.to_dict(), "seconds": self.seconds}
-
-    @property
-    def seconds(self) -> float:
-        """Estimated time of the whole training."""
-        return self.seconds_per_step * (self.settings.iterations or 0)
-
-
 def rehearse(settings: DistillSettings) -> Rehearsal:
     """Build everything, train two steps on a teacher that looks at its first pairs, write nothing."""
     plan = build(settings)
@@ -116,14 +87,14 @@ def rehearse(settings: DistillSettings) -> Rehearsal:
     task = _task(few, _measure(few, None), NOBODY)
     live = replace(few, settings=replace(few.settings, cache="off"))
     seconds = seconds_per_step(task, _training_samples(live, None), collate, plan.settings.fit_settings())
-    cache_bytes = _cache_plan(plan).bytes if plan.settings.cache == "on" else 0
     return Rehearsal(
         plan.settings,
         len(plan.samples.fit),
         len(plan.samples.held_out),
+        {},
         seconds,
         memory_bytes(plan.teacher.device),
-        cache_bytes,
+        _cache_plan(plan).bytes if plan.settings.cache == "on" else 0,
     )
 
 

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from xmodal_cli.errors import SettingsError
 from xmodal_cli.models.backbones import Backbone
 from xmodal_cli.models.layer_names import module_path
-from xmodal_cli.models.layers import layers, resolve_layer
+from xmodal_cli.models.layers import Tapped, layers, resolve_layer
 from xmodal_cli.models.partners import partners
+from xmodal_cli.models.stem import stem_name
 from xmodal_cli.transfer.points import TransferPoint
+
+NOTABLE_WORK = 2.0  # times as much that is worth a word
 
 
 def points_read(
@@ -58,6 +61,33 @@ def points_read(
     return [TransferPoint(name, resolve_layer(student, found[path].layer.name)) for name, path in paths.items()]
 
 
+def check_copy(teacher: Backbone, student: Backbone, needed: Sequence[str], others: Sequence[str] = ()) -> None:
+    """Find out whether a student can start as a copy of its teacher.
+
+    Args:
+        teacher: the network that teaches.
+        student: a network like the student.
+        needed: the student's layers that are taught.
+        others: detectors whose body is such a network, for the hint.
+
+    Raises:
+        SettingsError: weights below these layers have other shapes.
+    """
+    given, own = teacher.module.state_dict(), Tapped(student, needed).kept_state()
+    stem = f"{stem_name(student.module, student.in_channels)}.weight"  # other channels are made to fit
+    wrong = [key for key in own if key != stem and key in given and given[key].shape != own[key].shape]
+    if not wrong:
+        return
+    parts = list(dict.fromkeys(key.rpartition(".")[0] for key in wrong))
+    shapes = ["x".join(map(str, state[wrong[0]].shape)) for state in (given, own)]
+    instead = f" Or teach with {' or '.join(others)}, whose body can be copied." if others else ""
+    raise SettingsError(
+        f"--init teacher: the teacher is no plain {teacher.name}, as the student is: {len(parts)} of its layers have "
+        f"other widths, from {parts[0]} on ({shapes[0]}, the student's {shapes[1]}).",
+        f"Leave --init out, or start with --init imagenet: adapters give the teacher's channels.{instead}",
+    )
+
+
 def sizes_differ(size_hw: Sequence[int], looks: int, square: bool = False) -> list[str]:
     """What one should know of a student and a detector that see images at different sizes, for features differ too.
 
@@ -74,8 +104,10 @@ def sizes_differ(size_hw: Sequence[int], looks: int, square: bool = False) -> li
     if (height, width) == (looks, looks) or (not square and min(height, width) == looks):
         return []
     size = f"{looks}x{looks}" if square else str(looks)
+    times = looks**2 / (height * width if square else min(height, width) ** 2)
+    cost = f", at {times:.0f} times the work" if times >= NOTABLE_WORK else ""
     return [
         f"The student's images are of {height}x{width} px, and the detector looks at "
         f"{size if square else f'a short side of {size}'}: `xmodal distill --size {size}` would teach it what the "
-        "detector sees."
+        f"detector sees{cost}."
     ]

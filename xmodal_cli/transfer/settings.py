@@ -41,7 +41,8 @@ class DistillSettings(TrainingSettings):
         regions_per_image: proposals of an image that are compared in one step.
         loss: `l2`, `logistic`, `cosine` or `smooth-l1`.
         normalise: `channel`, `scale` or `none`, of the teacher's features.
-        size: what the networks see: `auto`, a short side in pixels, or `HEIGHTxWIDTH`.
+        size: what the networks see: `auto`, a short side in pixels, or `HEIGHTxWIDTH`; `auto` is a short side of 224,
+            or, with `transfer` `auto`, the size at which the detector that teaches looks, of 400 at most.
         crop: smallest share of the image that a random window may have; 1 sees whole images.
         flip: mirror half of the pairs.
         cache: teacher features on disk: `auto`, `off` or `on`.

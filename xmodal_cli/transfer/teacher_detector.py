@@ -9,7 +9,7 @@ from typing import Any
 
 from xmodal_cli.data.prepared import RGB
 from xmodal_cli.models.backbones import Backbone
-from xmodal_cli.models.torchvision_detectors import VisionDetector, build_detector, check_detector
+from xmodal_cli.models.torchvision_detectors import BODIES, NARROWED, VisionDetector, build_detector, check_detector
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,10 @@ class TeacherDetector:
     def read_layers(self) -> tuple[str, ...]:
         """The layers that the detector reads."""
         return self.built.levels
+
+    def with_plain_body(self) -> tuple[str, ...]:
+        """Detectors whose body is this network as its library defines it."""
+        return tuple(name for name in BODIES if BODIES[name] == BODIES[self.detector] and name not in NARROWED)
 
     def looks_at(self) -> tuple[int, bool]:
         """The short side, in pixels, at which it sees images; whether as a square."""
