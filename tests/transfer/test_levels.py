@@ -28,7 +28,8 @@ def test_student_without_a_layer_of_some_stride_is_told_which_and_what_it_has() 
     with pytest.raises(SettingsError) as caught:
         points_read(skeleton("torchvision/mobilenet_v3_large"), skeleton("squeezenet1_1"), PYRAMID, SIZE_HW)
     assert "squeezenet1_1 has no layer for features.13, features.16" in str(caught.value)
-    assert "of stride 32.0, 32.0; its own have" in str(caught.value)
+    assert "of stride 32.0, 32.0; its own have 2.0, 4.0, 8.0, 16.0." in str(caught.value)
+    assert "such as torchvision/mobilenet_v3_large itself" in str(caught.value.hint)
     assert "--transfer features.13:STUDENT_LAYER" in str(caught.value.hint)
 
 

@@ -52,11 +52,12 @@ def points_read(
     found = partners(late, offered)
     missing = [layer for layer in late if layer.name not in found]
     if missing:
-        strides = sorted({str(layer.stride) for layer in offered})
+        strides = list(dict.fromkeys(str(layer.stride) for layer in offered))
         raise SettingsError(
             f"{student.name} has no layer for {', '.join(layer.name for layer in missing)} of {teacher.name}, of "
             f"stride {', '.join(str(layer.stride) for layer in missing)}; its own have {', '.join(strides)}.",
-            f"Name the points: --transfer {missing[0].name}:STUDENT_LAYER, or choose another student.",
+            f"Choose a student that has them, such as {teacher.name} itself, or name the points: "
+            f"--transfer {missing[0].name}:STUDENT_LAYER",
         )
     return [TransferPoint(name, resolve_layer(student, found[path].layer.name)) for name, path in paths.items()]
 
