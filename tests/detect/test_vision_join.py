@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -153,9 +152,8 @@ def test_stand_in_of_another_network_is_scored_fused_and_predicts(
 
 
 def test_pictures_show_what_a_joined_detector_finds(tiny_data: PreparedData, other: RunFolder, tmp_path: Path) -> None:
-    run = join_vision(SMALL, other, runs=tmp_path)
-    words = replace(tiny_data, classes=("chair", "bed", "never"))
-    scene = scenes_of_runs([run], words, "val", None, 1, 0.0, 5, "cpu")[0]
+    run = join_vision(SMALL, other, runs=tmp_path, class_names={own: theirs for theirs, own in CLASSES.items()})
+    scene = scenes_of_runs([run], tiny_data, "val", None, 1, 0.0, 5, "cpu")[0]
     assert len(scene.found) == 5
     assert set(scene.found.labels.tolist()) <= {0, 1}
     titles = [section.title for section in sections_of([run], Choice(device="cpu"))[0]]
