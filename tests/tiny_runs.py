@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
-from warm_processes import Forked
+from warm_processes import PATIENCE_S, Forked
 
 from xmodal_cli.data.images import write_png
 from xmodal_cli.data.prepared import PreparedData
@@ -31,7 +31,6 @@ HEIGHT, WIDTH = 48, 64
 TRAIN = [f"hall/{number:02d}" for number in range(22)]
 VAL = [f"attic/{number:02d}" for number in range(6)]
 CLASSES = {1: "near", 2: "far", 3: "never"}
-PATIENCE_S = 120.0  # seconds that a process of a test may take; they take two on an idle machine
 
 # A transfer that takes about a second: random teacher, both networks read half way up, few steps.
 OPTIONS: dict[str, Any] = {

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from xmodal_cli.__main__ import main
 
-PATIENCE_S = 120.0  # as `tiny_runs` has it
+PATIENCE_S = 120.0  # that a process of a test may take; they take two on an idle machine
 POLL_S = 0.002
 IMPORTED = ["xmodal_cli.cli.distill", "xmodal_cli.cli.finetune", "xmodal_cli.detect.finetune", "torch._dynamo", "timm"]
 

@@ -28,8 +28,9 @@ from tiny_detectors import (
     with_proposals,
     words,
 )
-from tiny_runs import PATIENCE_S, finish, start, steps_in_metrics
+from tiny_runs import PATIENCE_S, finish, steps_in_metrics
 from tiny_runs import settings as transfer_settings
+from warm_processes import fork
 
 from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.data.proposals import open_proposals, write_proposals
@@ -359,7 +360,7 @@ def test_resumed_joint_run_of_two_kinds_of_networks_equals_an_uninterrupted_one(
 @pytest.mark.slow
 def test_killed_process_can_be_resumed_to_the_same_detector(data: PreparedData, tmp_path: Path) -> None:
     changes = {"iterations": 24, "checkpoint_every": 2}
-    process = start(words(data, tmp_path, "killed", **changes), tmp_path / "cache")
+    process = fork(words(data, tmp_path, "killed", **changes), tmp_path / "cache")
     run = tmp_path / "finetune" / "killed"
     deadline = time.monotonic() + PATIENCE_S
     while not (run / "checkpoints" / "last.pt").exists() and process.poll() is None and time.monotonic() < deadline:
@@ -368,7 +369,7 @@ def test_killed_process_can_be_resumed_to_the_same_detector(data: PreparedData, 
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     assert not (run / "card.json").exists()
-    finish(start(["finetune", "--resume", str(run)], tmp_path / "cache"))
+    finish(fork(["finetune", "--resume", str(run)], tmp_path / "cache"))
     whole = finetune(settings(data, **changes), runs=tmp_path / "whole")
     assert_same_detector(run, whole.run)
     assert not list(tmp_path.rglob("*.part"))
@@ -382,7 +383,7 @@ def test_two_workers_give_the_same_detector_as_none(run: Path, data: PreparedDat
 @pytest.mark.slow
 def test_two_processes_leave_one_run(data: PreparedData, tmp_path: Path) -> None:
     line = [*words(data, tmp_path, "two", hold_out=0.2, iterations=6), "--devices", "2", "--json"]
-    output, talk = finish(start(line, tmp_path / "cache"))
+    output, talk = finish(fork(line, tmp_path / "cache"))
     assert json.loads(output)["results"]["finished"] is True
     assert talk.count("trained at step 6") == 1
     run = tmp_path / "finetune" / "two"

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import PATIENCE_S, assert_same_student, finish, settings, start, steps_in_metrics, student, words
+from tiny_runs import PATIENCE_S, assert_same_student, finish, settings, steps_in_metrics, student, words
+from warm_processes import fork
 
 from xmodal_cli.cli.app import run as xmodal
 from xmodal_cli.data.prepared import PreparedData
@@ -24,7 +25,7 @@ CHANGES = {"iterations": 12, "checkpoint_every": 4}
 @pytest.mark.slow
 def test_two_processes_leave_one_run_much_like_that_of_one(tiny_data: PreparedData, tmp_path: Path) -> None:
     line = [*words(tiny_data, tmp_path, "two", **CHANGES), "--devices", "2", "--json"]
-    output, talk = finish(start(line, tmp_path / "cache"))
+    output, talk = finish(fork(line, tmp_path / "cache"))
     assert json.loads(output)["results"]["finished"] is True
     assert talk.count("trained at step 12") == 1
     run = tmp_path / "distill" / "two"
@@ -50,7 +51,7 @@ def test_torchrun_trains_with_a_cache_and_can_be_resumed(tiny_data: PreparedData
     first.mkdir()
     (first / "student.safetensors").write_bytes((run / "student.safetensors").read_bytes())
     (run / "card.json").unlink()
-    finish(start(["distill", "--resume", str(run), "--devices", "2"], tmp_path / "cache"))
+    finish(fork(["distill", "--resume", str(run), "--devices", "2"], tmp_path / "cache"))
     assert_same_student(run, first)
 
 
@@ -58,7 +59,7 @@ def test_torchrun_trains_with_a_cache_and_can_be_resumed(tiny_data: PreparedData
 def test_interrupted_processes_save_once_and_agree(tiny_data: PreparedData, tmp_path: Path) -> None:
     """As from a terminal: every process of the group gets the signal, and the children once more from their parent."""
     line = words(tiny_data, tmp_path, "two", iterations=2000, checkpoint_every=1000)
-    process = start([*line, "--devices", "2"], tmp_path / "cache")
+    process = fork([*line, "--devices", "2"], tmp_path / "cache")
     run = tmp_path / "distill" / "two"
     deadline = time.monotonic() + PATIENCE_S
     while not (run / "metrics.jsonl").exists() and process.poll() is None and time.monotonic() < deadline:
@@ -75,7 +76,7 @@ def test_interrupted_processes_save_once_and_agree(tiny_data: PreparedData, tmp_
 def test_error_of_the_first_process_is_everybodys_and_said_once(tiny_data: PreparedData, tmp_path: Path) -> None:
     (tmp_path / "distill" / "two").mkdir(parents=True)
     (tmp_path / "distill" / "two" / "something").touch()
-    _, talk = finish(start([*words(tiny_data, tmp_path, "two"), "--devices", "2"], tmp_path / "cache"), 2)
+    _, talk = finish(fork([*words(tiny_data, tmp_path, "two"), "--devices", "2"], tmp_path / "cache"), 2)
     assert talk.count("is not empty") == 1
     assert "Traceback" not in talk, talk
 
