@@ -9,6 +9,7 @@ import typer
 
 from xmodal_cli.cli.app import app
 from xmodal_cli.cli.command import command
+from xmodal_cli.cli.layers import parse_size
 from xmodal_cli.cli.options import DEFAULT_RUNS, RunsOption
 from xmodal_cli.cli.output import out
 
@@ -18,16 +19,25 @@ if TYPE_CHECKING:
 EXAMPLES = """
 xmodal export runs/distill/latest
 xmodal export runs/distill/latest --adapter --out student
+xmodal export runs/distill/latest --format timm
+xmodal export runs/finetune/latest --format onnx
 """
 
 
 @command(app, "export", examples=EXAMPLES)
 def export_command(
     run: Annotated[Path, typer.Argument(help="Run folder: of distill, finetune or zero-shot, whatever its task.")],
-    format: Annotated[str, typer.Option("--format", help="safetensors.")] = "safetensors",
+    format: Annotated[str, typer.Option("--format", help="safetensors, timm or onnx.")] = "safetensors",
     folder: Annotated[
         Path | None,
         typer.Option("--out", help="Where to. \\[default: runs/export/RUN-FORMAT]", show_default=False),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="HEIGHTxWIDTH of an ONNX graph whose images cannot be of any size. \\[default: as the run sees them]",
+            show_default=False,
+        ),
     ] = None,
     adapter: Annotated[bool, typer.Option("--adapter", help="A student with its adapter to the teacher.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, write nothing.")] = False,
@@ -40,7 +50,8 @@ def export_command(
 
     opened = open_run(run)
     where = folder or runs / "export" / f"{opened.path.name}-{format}"
-    exported = export(opened, format, where, adapter=adapter, overwrite=overwrite, dry_run=dry_run)
+    size_hw = None if size is None else parse_size(size)
+    exported = export(opened, format, where, adapter=adapter, size_hw=size_hw, overwrite=overwrite, dry_run=dry_run)
     _report(exported, opened.path, dry_run=dry_run)
 
 
@@ -56,3 +67,16 @@ def _report(exported: Exported, run: Path, *, dry_run: bool) -> None:
     out.say(exported.what)
     for line in exported.load.splitlines():
         out.say(f"    {line}")
+    out.next_step(_next(exported))
+
+
+def _next(exported: Exported) -> str:
+    """What one does with it: begin a training with a student's file, else load it."""
+    networks = exported.card.get("networks", [])
+    if exported.format == "safetensors" and exported.kind == "student":
+        network = networks[0]
+        return (
+            f"xmodal finetune --init {exported.folder / network['file']} --backbone {network['backbone']} "
+            f"--modality {network['modality']} --data {exported.card['data']['path']}"
+        )
+    return f"the Python above, in {exported.folder}"

@@ -9,12 +9,14 @@ from typing import Any
 
 import xmodal_cli
 from xmodal_cli.errors import SettingsError, closest
+from xmodal_cli.export.onnx_file import package_onnx
 from xmodal_cli.export.package import CARD, Package, check_folder, write
 from xmodal_cli.export.subjects import ADAPTER, Subject, read_subject
+from xmodal_cli.export.timm_folder import package_timm
 from xmodal_cli.export.weights import package_weights
 from xmodal_cli.runs.folder import RunFolder
 
-FORMATS = ("safetensors",)
+FORMATS = ("safetensors", "timm", "onnx")
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ def export(
     folder: Path,
     *,
     adapter: bool = False,
+    size_hw: tuple[int, int] | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
 ) -> Exported:
@@ -70,6 +73,7 @@ def export(
         format: one of `FORMATS`.
         folder: where to.
         adapter: whether a student's adapters come along.
+        size_hw: of the images of an ONNX graph, where they cannot be of any size.
         overwrite: whether an earlier export may be replaced.
         dry_run: build and check everything, write nothing.
 
@@ -82,12 +86,20 @@ def export(
     check_folder(folder, overwrite=overwrite)
     subject = read_subject(run)
     _check_adapter(subject, adapter)
-    package = package_weights(subject, adapter=adapter)
+    package = _packaged(subject, format, folder, adapter, size_hw)
     card = _card(subject, format, package)
     if not dry_run:
         write(Package(package.files, card, package.load, package.notes), folder)
     names = (*package.files, CARD)
     return Exported(folder, format, names, card["what"], subject.kind, package.load, package.notes, card)
+
+
+def _packaged(subject: Subject, format: str, folder: Path, adapter: bool, size_hw: tuple[int, int] | None) -> Package:
+    if format == "onnx":
+        return package_onnx(subject, adapter=adapter, size_hw=size_hw)
+    if format == "timm":
+        return package_timm(subject, folder)
+    return package_weights(subject, adapter=adapter)
 
 
 def _check_adapter(subject: Subject, adapter: bool) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from xmodal_cli import files
 from xmodal_cli.errors import SettingsError
-from xmodal_cli.export.stock import Network
+from xmodal_cli.export.stock import Network, Stock
 from xmodal_cli.models.backbones import full_name
 
 CARD = "card.json"
@@ -105,6 +105,7 @@ def network_card(network: Network) -> dict[str, Any]:
     seen = network.backbone.input
     return {
         "name": full_name(network.backbone.to_dict()),
+        "backbone": network.backbone.name,
         "modality": network.modality,
         "encoding": dict(network.encoding),
         "layers": list(network.layers),
@@ -116,3 +117,13 @@ def network_card(network: Network) -> dict[str, Any]:
             + "; then (x - mean) / std per channel; float32, (N, C, H, W)",
         },
     }
+
+
+def unlearned_notes(networks: Sequence[Network], made: Sequence[Stock]) -> list[str]:
+    """What is to be said of tensors that are in a file and were not learned."""
+    return [
+        f"{len(each.unlearned)} of {len(each.state)} tensors of {network.backbone.name} lie above {network.layers[-1]} "
+        "and were not learned: they are a random start. card.json lists them."
+        for network, each in zip(networks, made, strict=True)
+        if each.unlearned
+    ]

@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from xmodal_cli.errors import XmodalError
 from xmodal_cli.models.backbones import Backbone, full_name
 from xmodal_cli.models.catalogue import ModelName, parse
 from xmodal_cli.models.networks import COLOUR_CHANNELS, create_timm, without_weights
-from xmodal_cli.models.stem import stem_name
+from xmodal_cli.models.stem import replace_stem, stem_name
 
 SLOW_STARTS = ("googlenet", "inception_v3")  # torchvision's, whose own random start takes seconds
 
@@ -74,15 +75,8 @@ def stock(network: Network) -> Stock:
     Raises:
         XmodalError: the library makes another network than the run has: a version that renamed its tensors.
     """
-    model, channels = network.model, network.backbone.in_channels
-    module: nn.Module = network.backbone.module
-    if model.library == "xmodal":
-        kind = "STUDENT" if model.entry == "caffenet" else "RGB"
-        lines = [f"from xmodal_cli.models.caffenet import {kind}, CaffeNet", f"model = CaffeNet({kind}, {channels})"]
-    elif model.library == "torchvision":
-        lines = _torchvision_lines(model, module, channels)
-    else:
-        module, lines = _headless_timm(network)
+    model = network.model
+    module, lines, _ = constructor(network)
     state, own = network.backbone.module.state_dict(), module.state_dict()
     strangers = [key for key in own if key not in state or state[key].shape != own[key].shape]
     if strangers:
@@ -95,21 +89,68 @@ def stock(network: Network) -> Stock:
     return Stock(tuple(lines), kept, tuple(key for key in kept if key in network.unlearned))
 
 
-def _headless_timm(network: Network) -> tuple[nn.Module, list[str]]:
-    """Timm's network without a classifier, and the Python that makes it."""
+def constructor(network: Network, classes: int = 0) -> tuple[nn.Module, list[str], dict[str, Any]]:
+    """A network as its library makes it.
+
+    Args:
+        network: which one.
+        classes: that it tells apart; 0 leaves timm's without a classifier, and others' as the run has it.
+
+    Returns:
+        The module, with weights only where `classes` are given; the Python that makes it, as `model`; and what timm's
+        constructor was asked for beside name and channels.
+    """
     model, channels = network.model, network.backbone.in_channels
-    module, options = without_weights(lambda: create_timm(model, channels, network.image_hw, num_classes=0))
+    module: nn.Module = network.backbone.module
+    if model.library == "timm":
+        return _timm(network, classes)
+    if model.library == "torchvision":
+        if classes:
+            module = _torchvision(model, module, channels, classes)
+        return module, _torchvision_lines(model, module, channels, classes), {}
+    kind = "STUDENT" if model.entry == "caffenet" else "RGB"
+    lines = [f"from xmodal_cli.models.caffenet import {kind}, CaffeNet", f"model = CaffeNet({kind}, {channels})"]
+    return module, lines, {}
+
+
+def _timm(network: Network, classes: int) -> tuple[nn.Module, list[str], dict[str, Any]]:
+    model, channels = network.model, network.backbone.in_channels
+
+    def make() -> tuple[nn.Module, dict[str, Any]]:
+        return create_timm(model, channels, network.image_hw, num_classes=classes)
+
+    if classes:
+        with torch.random.fork_rng(devices=[]):
+            module, options = make()
+    else:
+        module, options = without_weights(make)
     words = [repr(model.plain), "pretrained=False", f"in_chans={channels}"]
     words += [f"{name}={value!r}" for name, value in options.items()]
     lines = ["import timm", f"model = timm.create_model({', '.join(words)})"]
     if "strict_img_size" in options:
         lines.append("model.patch_embed.dynamic_img_pad = True  # images of any size")
-    return module, lines
+        module.patch_embed.dynamic_img_pad = True  # type: ignore[union-attr]
+    return module, lines, options
 
 
-def _torchvision_lines(model: ModelName, module: nn.Module, channels: int) -> list[str]:
+def _torchvision(model: ModelName, own: nn.Module, channels: int, classes: int) -> nn.Module:
+    """Torchvision's network for so many classes, with a random start, changed as the run's own is."""
+    import torchvision
+
+    with torch.random.fork_rng(devices=[]):
+        module: nn.Module = torchvision.models.get_model(model.entry, weights=None, num_classes=classes)
+    if channels != COLOUR_CHANNELS:
+        replace_stem(module, channels)
+    for name, part in own.named_modules():
+        if isinstance(part, nn.MaxPool2d):
+            module.get_submodule(name).ceil_mode = part.ceil_mode  # type: ignore[assignment]
+    return module
+
+
+def _torchvision_lines(model: ModelName, module: nn.Module, channels: int, classes: int) -> list[str]:
     """The Python that makes torchvision's network as the run has it."""
-    start = ", init_weights=False" if model.entry in SLOW_STARTS else ""
+    start = f", num_classes={classes}" if classes else ""
+    start += ", init_weights=False" if model.entry in SLOW_STARTS else ""
     lines = ["import torch", "import torchvision"]
     lines.append(f"model = torchvision.models.get_model({model.entry!r}, weights=None{start})")
     if channels != COLOUR_CHANNELS:

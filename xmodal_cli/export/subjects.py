@@ -16,6 +16,7 @@ from xmodal_cli.detect.start import CLASSIFICATION, RPN, RPN_WEIGHTS, TRANSFER, 
 from xmodal_cli.detect.vision_join import Vision, load_vision
 from xmodal_cli.errors import SettingsError
 from xmodal_cli.export.stock import Network
+from xmodal_cli.export.torchvision_detector import stand_in, student_backbone
 from xmodal_cli.models.backbones import Backbone
 from xmodal_cli.models.classifier import Classifier, read_classifier
 from xmodal_cli.models.detector_files import read_detector
@@ -141,7 +142,19 @@ def _read_rpn(run: RunFolder) -> Subject:
 
 def _read_vision(run: RunFolder) -> Subject:
     vision = load_vision(run)
-    return Subject(run, run.card(), "torchvision detector", vision, ())
+    card, looks = run.card(), vision.detector
+    size = {"size_hw": [looks.short_px] * 2} if looks.square else {"short": looks.short_px}
+    below = stand_in(vision)
+    if below is None:
+        return Subject(run, card, "torchvision detector", vision, (), size=size)
+    described = card["branches"][0]
+    layers, unlearned = tuple(point["student"] for point in described["points"]), frozenset(described["missing_keys"])
+    network = Network(
+        student_backbone(vision, below), vision.modality, described["encoding"], tuple(dict.fromkeys(layers)), unlearned
+    )
+    adapters = {key.replace(".adapter", ""): value for key, value in below.joints.state_dict().items()}
+    heads = {ADAPTER: adapters} if adapters else {}
+    return Subject(run, card, "torchvision detector", vision, (network,), heads, size)
 
 
 READERS: dict[str, Callable[[RunFolder], Subject]] = {

@@ -34,7 +34,7 @@ def roi_align(maps: Tensor, boxes: Sequence[Tensor], size: int, samples: int) ->
         >>> roi_align(maps, [torch.tensor([[1.0, 1.0, 2.0, 2.0]])], 1, 2).item()
         5.0
     """
-    if maps.device.type != "cpu":
+    if maps.device.type != "cpu" or not torch.is_grad_enabled():
         aligned: Tensor = torchvision_roi_align(maps, list(boxes), (size, size), 1.0, samples, aligned=True)
         return aligned
     cells: Tensor = _RoIAlign.apply(maps, size, samples, *boxes)

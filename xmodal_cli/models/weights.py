@@ -26,6 +26,8 @@ WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
 PREFIXES = ("module.", "_orig_mod.")
 # Before the keys of our detectors and classifiers that the plain network does not have.
 ROI_HEAD, RPN_HEAD, CLASS_HEAD = "roi_head.", "rpn_head.", "class_head."
+# In the header of a file that `xmodal export` wrote: what its network sees and wants to be fed.
+MODALITY, INPUT = "modality", "input"
 SHOWN = 6  # keys named in a report before it says how many more there are
 
 
