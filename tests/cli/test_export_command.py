@@ -1,4 +1,4 @@
-"""Promises of `xmodal export`: one document, nothing overwritten unasked, a next step that works, words for what fails."""
+"""Promises of `xmodal export`: one document, nothing overwritten unasked, a next step, words for what fails."""
 
 from __future__ import annotations
 

@@ -27,6 +27,7 @@ from xmodal_cli.export.torchvision_detector import stand_in
 from xmodal_cli.models.classifier import Classifier
 from xmodal_cli.models.detector import RegionOutputs, fuse
 from xmodal_cli.models.joint import Joint
+from xmodal_cli.models.layers import Tapped
 from xmodal_cli.models.rpn import Rpn
 from xmodal_cli.transfer.student import Student
 
@@ -78,7 +79,7 @@ def graph_of(subject: Subject, *, adapter: bool, size_hw: tuple[int, int] | None
     if isinstance(whole, Rpn):
         return _of_proposer(subject, whole, size_hw)
     if isinstance(whole, Vision):
-        return _of_vision(whole, size_hw)
+        return _of_vision(subject, whole, size_hw)
     raise SettingsError(
         f"{subject.run.path} is a {subject.kind}, whose masks are computed box by box: it has no ONNX graph.",
         f"Another format has it: xmodal export {subject.run.path} --format safetensors",
@@ -90,7 +91,8 @@ class StudentGraph(nn.Module):
 
     def __init__(self, student: Student, adapters: Mapping[str, Tensor] | None) -> None:
         super().__init__()
-        self.tapped, self.seen, self.layers = student.tapped(), student.backbone.input, student.layers
+        self.tapped = Tapped(student.backbone, list(dict.fromkeys(student.layers)), whole=True)
+        self.seen, self.layers = student.backbone.input, student.layers
         self.adapters = nn.ModuleList()
         self.relu = [bool(point["adapter_relu"]) for point in student.card["transfer"]]
         for number in range(len(self.layers) if adapters is not None else 0):
@@ -135,6 +137,7 @@ class ClassifierGraph(nn.Module):
 
 def _of_classifier(subject: Subject, classifier: Classifier, size_hw: tuple[int, int] | None) -> Graph:
     network = subject.networks[0]
+    classifier.trunk = Tapped(network.backbone, [classifier.layer], whole=True)
     height, width = size_hw or tuple(subject.size["size_hw"])
     image = torch.zeros(2, network.backbone.in_channels, height, width)
     meanings = {IMAGE: _pixels(network.modality), "logits": "scores of the classes before softmax, (N, K)"}
@@ -174,7 +177,8 @@ def _of_detector(subject: Subject, trained: Trained, size_hw: tuple[int, int] | 
     height, width = size_hw or branches[0].size.of(_image_hw(subject))
     inputs, free, meanings = dict[str, Tensor](), dict[str, Mapping[int, str]](), dict[str, str]()
     any_size = not any(moves(branch.detector.joint) for branch in branches)
-    for branch in branches:
+    for branch, network in zip(branches, subject.networks, strict=True):
+        branch.detector.trunk = Tapped(network.backbone, [branch.detector.layer], whole=True)
         name = f"{IMAGE}_{branch.modality}" if several else IMAGE
         inputs[name] = torch.zeros(1, len(branch.detector.input.mean), height, width)
         free[name] = {2: HEIGHT, 3: WIDTH} if any_size else {}
@@ -220,6 +224,7 @@ class ProposerGraph(nn.Module):
 
 def _of_proposer(subject: Subject, rpn: Rpn, size_hw: tuple[int, int] | None) -> Graph:
     network = subject.networks[0]
+    rpn.trunk = Tapped(network.backbone, [rpn.layer], whole=True)
     height, width = size_hw or ImageSize(**subject.size).of(_image_hw(subject))
     image = torch.zeros(1, network.backbone.in_channels, height, width)
     meanings = {
@@ -244,10 +249,12 @@ class VisionGraph(nn.Module):
         return found["boxes"], found["scores"], found["labels"]
 
 
-def _of_vision(vision: Vision, size_hw: tuple[int, int] | None) -> Graph:
+def _of_vision(subject: Subject, vision: Vision, size_hw: tuple[int, int] | None) -> Graph:
     height, width = size_hw or USUAL_HW
     image = torch.rand(len(vision.seen.mean), height, width) * vision.seen.range[1]
     below = stand_in(vision)
+    if below is not None:
+        below.student = Tapped(subject.networks[0].backbone, list(dict.fromkeys(below.layers)), whole=True).eval()
     fixed = below is not None and not vision.detector.square and any(moves(_joint(each)) for each in below.joints)
     meanings = {
         IMAGE: f"{_pixels(vision.modality)}, without a batch: (C, H, W), at any size",

@@ -71,8 +71,8 @@ def _notes(subject: Subject) -> tuple[str, ...]:
     if not isinstance(subject.whole, Trained):
         return ()
     notes = [
-        f"Detections come before suppression: keep the best {cutoffs['per_image']} boxes of each class, and suppress at "
-        f"an overlap of {cutoffs['nms']}."
+        f"Detections come before suppression: keep the best {cutoffs['per_image']} boxes of each class, suppress at an "
+        f"overlap of {cutoffs['nms']}."
     ]
     if cutoffs["merge_px"]:
         notes.append("The run scores proposals that nearly coincide once; the graph scores each.")
