@@ -176,7 +176,7 @@ def _of_detector(subject: Subject, trained: Trained, size_hw: tuple[int, int] | 
     branches, several = trained.branches, len(trained.branches) > 1
     height, width = size_hw or branches[0].size.of(_image_hw(subject))
     inputs, free, meanings = dict[str, Tensor](), dict[str, Mapping[int, str]](), dict[str, str]()
-    any_size = not any(moves(branch.detector.joint) for branch in branches)
+    any_size = not any(branch.detector.joint and branch.detector.joint.moves_maps for branch in branches)
     for branch, network in zip(branches, subject.networks, strict=True):
         branch.detector.trunk = Tapped(network.backbone, [branch.detector.layer], whole=True)
         name = f"{IMAGE}_{branch.modality}" if several else IMAGE
@@ -192,18 +192,6 @@ def _of_detector(subject: Subject, trained: Trained, size_hw: tuple[int, int] | 
     meanings[SCORES] = "(R, K) probabilities of the classes, background left out"
     meanings["boxes_by_class"] = "(R, K, 4) where each class moves the box, pixels of the original image"
     return Graph(DetectorGraph(trained).eval(), inputs, (SCORES, "boxes_by_class"), free, meanings)
-
-
-def moves(joint: Joint | None) -> bool:
-    """Whether a joint brings maps onto another network's grid: its matrices belong to one size of images."""
-    if joint is None:
-        return False
-    own, layer = joint._student, joint._layer
-    return (own.name, own.library, layer) != (
-        joint.shape.network["name"],
-        joint.shape.network["library"],
-        joint.shape.layer,
-    )
 
 
 class ProposerGraph(nn.Module):
@@ -255,7 +243,11 @@ def _of_vision(subject: Subject, vision: Vision, size_hw: tuple[int, int] | None
     below = stand_in(vision)
     if below is not None:
         below.student = Tapped(subject.networks[0].backbone, list(dict.fromkeys(below.layers)), whole=True).eval()
-    fixed = below is not None and not vision.detector.square and any(moves(_joint(each)) for each in below.joints)
+    fixed = (
+        below is not None
+        and not vision.detector.square
+        and any(isinstance(each, Joint) and each.moves_maps for each in below.joints)
+    )
     meanings = {
         IMAGE: f"{_pixels(vision.modality)}, without a batch: (C, H, W), at any size",
         BOXES: "(D, 4) x1, y1, x2, y2 in pixels of this image",
@@ -264,10 +256,6 @@ def _of_vision(subject: Subject, vision: Vision, size_hw: tuple[int, int] | None
     }
     free = {IMAGE: {} if fixed else {1: HEIGHT, 2: WIDTH}}
     return Graph(VisionGraph(vision).eval(), {IMAGE: image}, (BOXES, SCORES, "labels"), free, meanings, traced=True)
-
-
-def _joint(part: nn.Module) -> Joint | None:
-    return part if isinstance(part, Joint) else None
 
 
 def _image_hw(subject: Subject) -> tuple[int, int]:
