@@ -16,7 +16,7 @@ FLOORS = (
     {"modalities", "data", "runs", "models"},
     {"transfer", "datasets"},
     {"detect"},
-    {"classify"},
+    {"classify", "export"},
     {"pictures"},
     {"studies"},
     {"cli"},

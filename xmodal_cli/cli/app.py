@@ -177,6 +177,7 @@ COMMANDS = (
     "evaluate",
     "zero_shot",
     "predict",
+    "export",
     "reproduce",
     "visualize",
     "cache",

@@ -45,14 +45,19 @@ def decode(boxes_xyxy: Tensor, deltas: Tensor, size_hw: tuple[int, int]) -> Tens
     Returns:
         Boxes in the shape of `deltas`; each at least one pixel in size.
     """
+    limit = torch.tensor([size_hw[1] - 1.0, size_hw[0] - 1.0], dtype=boxes_xyxy.dtype, device=boxes_xyxy.device)
+    return decode_within(boxes_xyxy, deltas, limit)
+
+
+def decode_within(boxes_xyxy: Tensor, deltas: Tensor, last_pixel_xy: Tensor) -> Tensor:
+    """As `decode`, for an image whose last pixel `(2,)` is a tensor: its size need not be known before."""
     centres, sizes = _centres_and_sizes(boxes_xyxy)
     if deltas.ndim == 3:
         centres, sizes = centres[:, None], sizes[:, None]
     moved = centres + deltas[..., :2] * sizes
     half = 0.5 * sizes * torch.exp(deltas[..., 2:].clamp(max=LARGEST))
-    limit = torch.tensor([size_hw[1] - 1.0, size_hw[0] - 1.0], dtype=boxes_xyxy.dtype, device=boxes_xyxy.device)
-    first = torch.minimum((moved - half).clamp(min=0), limit)
-    last = torch.minimum((moved + half).clamp(min=0), limit)
+    first = torch.minimum((moved - half).clamp(min=0), last_pixel_xy)
+    last = torch.minimum((moved + half).clamp(min=0), last_pixel_xy)
     return torch.cat([first, last + 1], -1)
 
 

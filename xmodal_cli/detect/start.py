@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from xmodal_cli.models.backbones import Backbone, InputSpec, build, rebuild, ske
 from xmodal_cli.models.classifier import read_classifier
 from xmodal_cli.models.detector_shape import detection_layer
 from xmodal_cli.models.rpn import Rpn, RpnShape
-from xmodal_cli.models.weights import load_file
+from xmodal_cli.models.weights import INPUT, MODALITY, load_file, read_about
 from xmodal_cli.runs.folder import RunFolder, open_run
 from xmodal_cli.runs.training_settings import NO_FILE, TrainingSettings, absolute
 from xmodal_cli.transfer.student import load_student
@@ -130,11 +131,20 @@ def start_network(
         return _checked(start_from_run(open_run(path), settings.seed), settings, path)
     info = data.modality(settings.modality)
     backbone = start_backbone(settings, info.channels, downloading, default_backbone=default_backbone)
+    exported = _exported_input(path, settings.modality)
+    if exported is not None and len(exported.mean) == info.channels:
+        backbone.input, backbone.keeps_input = exported, True
     own = settings.modality == RGB or backbone.keeps_input
     if settings.input == "measured" or (settings.input == "auto" and not own):
         mean, std = channel_statistics(data, settings.modality, ids)
         backbone.input = InputSpec(mean=mean, std=std, range=value_range(info))
     return Start(backbone, settings.modality)
+
+
+def _exported_input(path: Path, modality: str) -> InputSpec | None:
+    """What a file that `xmodal export` wrote says of its input, if its network sees this modality."""
+    about = read_about(path)
+    return InputSpec.from_dict(json.loads(about[INPUT])) if about.get(MODALITY) == modality and INPUT in about else None
 
 
 def start_backbone(

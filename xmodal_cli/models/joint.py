@@ -90,6 +90,13 @@ class Joint(nn.Module):
             maps = maps.relu() if self.shape.relu else maps
         return self.alignment(image_hw)(maps)
 
+    @property
+    def moves_maps(self) -> bool:
+        """Whether maps are brought onto another network's grid, by matrices that belong to one size of images."""
+        own, replaced = self._student, self.shape.network
+        same = (own.name, own.library, self._layer) == (replaced["name"], replaced["library"], self.shape.layer)
+        return not same
+
     def alignment(self, image_hw: tuple[int, int]) -> Alignment:
         """How the student's grid is brought onto the replaced one at an input size; found once for each."""
         if image_hw not in self._alignments:

@@ -23,6 +23,7 @@ from xmodal_cli.models.stem import replace_stem
 from xmodal_cli.models.trace import Trace
 
 Module = TypeVar("Module", bound=nn.Module)
+Made = TypeVar("Made")
 
 COLOUR_CHANNELS = 3
 # How timm's architectures are asked to take images of any size; the first that a constructor knows is used.
@@ -74,13 +75,18 @@ class Backbone:
 def skeleton(name: str, *, image_hw: tuple[int, int] | None = None) -> Backbone:
     """A network without weights, in a fraction of the time: enough to ask for its layers."""
     model = parse(name)
+    module, spec = without_weights(lambda: construct(model, COLOUR_CHANNELS, image_hw))
+    return Backbone(str(model), model.library, module, spec, weights="none")
+
+
+def without_weights(make: Callable[[], Made]) -> Made:
+    """What `make` makes, on PyTorch's `meta` device where its constructor can; the random state is not touched."""
     try:
         with torch.device("meta"):
-            module, spec = construct(model, COLOUR_CHANNELS, image_hw)
+            return make()
     except NotImplementedError:  # a constructor that computes with its random weights
         with torch.random.fork_rng(devices=[]):
-            module, spec = construct(model, COLOUR_CHANNELS, image_hw)
-    return Backbone(str(model), model.library, module, spec, weights="none")
+            return make()
 
 
 def construct(model: ModelName, channels: int, image_hw: tuple[int, int] | None) -> tuple[nn.Module, InputSpec]:
@@ -133,19 +139,33 @@ def _he_start(part: nn.Module) -> None:
 
 
 def _construct_timm(model: ModelName, channels: int, image_hw: tuple[int, int] | None) -> tuple[nn.Module, InputSpec]:
+    module, _ = create_timm(model, channels, image_hw)
+    patches = getattr(module, "patch_embed", None)
+    if getattr(patches, "strict_img_size", True) is False:
+        patches.dynamic_img_pad = True  # type: ignore[union-attr]
+    config = module.pretrained_cfg
+    return module, InputSpec(tuple(config["mean"]), tuple(config["std"]))  # type: ignore[index]
+
+
+def create_timm(
+    model: ModelName, channels: int, image_hw: tuple[int, int] | None, **more: Any
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Timm's own network with its random start, and what its constructor was asked for beside name and channels.
+
+    Args:
+        model: the network.
+        channels: of its input.
+        image_hw: only for architectures that are built for one size: that size.
+        more: other arguments of timm's.
+    """
     import timm
 
     fixed = [{"img_size": image_hw}] if image_hw else []
     create: Callable[..., nn.Module] = timm.create_model
     for options in (*ANY_SIZE, *fixed, {}):
         try:
-            module = create(model.plain, pretrained=False, in_chans=channels, **options)
-            break
+            return create(model.plain, pretrained=False, in_chans=channels, **options, **more), {**options, **more}
         except TypeError:  # the constructor does not know this option
             if not options:
                 raise
-    patches = getattr(module, "patch_embed", None)
-    if getattr(patches, "strict_img_size", True) is False:
-        patches.dynamic_img_pad = True  # type: ignore[union-attr]
-    config = module.pretrained_cfg
-    return module, InputSpec(tuple(config["mean"]), tuple(config["std"]))  # type: ignore[index]
+    raise AssertionError("the last try returns or raises")

@@ -33,7 +33,7 @@ def roi_align(maps: Tensor, boxes: Sequence[Tensor], size: int, samples: int) ->
         >>> roi_align(maps, [torch.tensor([[1.0, 1.0, 2.0, 2.0]])], 1, 2).item()
         5.0
     """
-    if maps.device.type != "cpu":
+    if maps.device.type != "cpu" or not torch.is_grad_enabled():
         return _aligned(maps, boxes, size, samples)
     cells: Tensor = _RoIAlign.apply(maps, size, samples, *boxes)
     return cells

@@ -21,7 +21,6 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead, con
 
 from xmodal_cli.models.backbones import Backbone
 from xmodal_cli.models.detector_shape import map_channels
-from xmodal_cli.models.grid import Grid
 from xmodal_cli.models.inputs import InputSpec
 from xmodal_cli.models.layers import Tapped
 from xmodal_cli.models.weights import RPN_HEAD, load_tensors
@@ -91,9 +90,11 @@ class Anchors(nn.Module):
 
     def of(self, size_hw: tuple[int, int]) -> Tensor:
         """The anchors of a map of so many cells: `(h * w * A, 4)` xyxy, input pixels, rows first."""
-        rows, columns = Grid(self.shape.stride_yx, self.shape.first_centre_yx, size_hw).centres()
         # The centre of pixel p is p + 0.5 in boxes with exclusive ends.
-        y, x = (torch.tensor(each, device=self.around.device) + 0.5 for each in (rows, columns))
+        y, x = (
+            torch.arange(count, device=self.around.device) * stride + first + 0.5
+            for count, stride, first in zip(size_hw, self.shape.stride_yx, self.shape.first_centre_yx, strict=True)
+        )
         y, x = torch.meshgrid(y, x, indexing="ij")
         centres = torch.stack([x, y, x, y], -1).reshape(-1, 1, 4)
         return (centres + self.around).reshape(-1, 4)

@@ -33,6 +33,7 @@ class Tapped(nn.Module):
     Args:
         backbone: the network.
         layer_names: paper's names or module paths, at least one.
+        whole: run the network to its end all the same, uncut, for exporters that cannot follow one that stops midway.
 
     Raises:
         SettingsError: no layer is named, or there is no such layer.
@@ -45,7 +46,7 @@ class Tapped(nn.Module):
         {'features.5': (1, 128, 7, 11), 'features': (1, 512, 3, 5)}
     """
 
-    def __init__(self, backbone: Backbone, layer_names: Sequence[str]) -> None:
+    def __init__(self, backbone: Backbone, layer_names: Sequence[str], *, whole: bool = False) -> None:
         super().__init__()
         if not layer_names:
             raise SettingsError("No layer is named.", f"`xmodal layers {backbone.name}` lists them.")
@@ -53,7 +54,8 @@ class Tapped(nn.Module):
         paths = {name: module_path(backbone, name) for name in layer_names}
         self.taps: dict[str, TracedLayer] = {name: traced.layers[path] for name, path in paths.items()}
         self.last = max(self.taps.values(), key=lambda layer: layer.order)
-        self.network = _part_through(backbone.module, traced, self.last)
+        self.whole = whole
+        self.network = backbone.module if whole else _part_through(backbone.module, traced, self.last)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """The maps of the tapped layers.
@@ -69,7 +71,7 @@ class Tapped(nn.Module):
 
         def keep(path: str, calls_wanted: int, output: Tensor) -> None:
             calls[path] = calls.get(path, 0) + 1
-            if path != self.last.name:
+            if path != self.last.name or self.whole:
                 outputs[path] = output.clone()  # what follows may work in place
             elif calls[path] == calls_wanted:
                 outputs[path] = output

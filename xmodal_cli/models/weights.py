@@ -26,6 +26,8 @@ WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
 PREFIXES = ("module.", "_orig_mod.")
 # Before the keys of our detectors and classifiers that the plain network does not have.
 ROI_HEAD, RPN_HEAD, CLASS_HEAD = "roi_head.", "rpn_head.", "class_head."
+# In the header of a file that `xmodal export` wrote: what its network sees and wants to be fed.
+MODALITY, INPUT = "modality", "input"
 SHOWN = 6  # keys named in a report before it says how many more there are
 
 
@@ -106,15 +108,27 @@ def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return state
 
 
-def save_file(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def save_file(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str] | None = None) -> None:
     """Write tensors as safetensors, whole or not at all.
 
     Args:
         path: the file; its folder must exist.
         tensors: on any device, by name.
+        about: words that stand in the file's header, by name.
     """
     plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-    files.write_bytes(path, safetensors.torch.save(plain, metadata={"format": "pt"}))
+    files.write_bytes(path, safetensors.torch.save(plain, metadata={"format": "pt", **(about or {})}))
+
+
+def read_about(path: Path) -> dict[str, str]:
+    """The words in the header of a safetensors file, as `save_file` put them there; empty of any other file."""
+    if path.suffix != SAFETENSORS:
+        return {}
+    try:
+        with safetensors.safe_open(path, framework="pt") as handle:
+            return dict(handle.metadata() or {})
+    except (safetensors.SafetensorError, OSError, ValueError):
+        return {}  # damaged: whoever reads its tensors says so
 
 
 def without_heads(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

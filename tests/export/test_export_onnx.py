@@ -1,0 +1,146 @@
+"""Promises of ONNX exports: another program that runs them gives what PyTorch gives, at other sizes and counts too."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_actions
+import tiny_detectors
+import torch
+from test_export_kinds import SMALL, taught_levels
+from test_export_weights import taught
+from tiny_detectors import tiny_proposals, with_proposals
+from torch import Tensor
+
+from xmodal_cli.classify.training import classify
+from xmodal_cli.data.prepared import PreparedData
+from xmodal_cli.detect.branches import load_trained
+from xmodal_cli.detect.finetune import finetune
+from xmodal_cli.detect.predict import score_boxes
+from xmodal_cli.detect.samples import network_image
+from xmodal_cli.detect.vision import look
+from xmodal_cli.detect.vision_join import join_vision, load_vision
+from xmodal_cli.errors import SettingsError
+from xmodal_cli.export.export import export
+from xmodal_cli.models.classifier import read_classifier
+from xmodal_cli.runs.folder import RunFolder, open_run
+from xmodal_cli.transfer.student import load_student
+
+ort = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+
+def run_onnx(folder: Path, **given: Tensor) -> dict[str, np.ndarray[Any, Any]]:
+    """What the exported graph gives, by name."""
+    session = ort.InferenceSession(folder / "model.onnx")
+    assert [each.name for each in session.get_inputs()] == list(given)
+    names = [each.name for each in session.get_outputs()]
+    found = session.run(None, {name: value.numpy() for name, value in given.items()})
+    return dict(zip(names, found, strict=True))
+
+
+def card_of(folder: Path) -> Mapping[str, Any]:
+    document: Mapping[str, Any] = json.loads((folder / "card.json").read_text())
+    return document
+
+
+def test_a_student_gives_its_maps_for_any_batch_and_size(tiny_data: PreparedData, tmp_path: Path) -> None:
+    run = taught(tiny_data, tmp_path, "taught")
+    exported = export(run, "onnx", tmp_path / "out")
+    assert card_of(exported.folder)["inputs"]["image"]["shape"] == ["batch", 3, "height", "width"]
+    student = load_student(run)
+    for size in ((1, 3, 64, 80), (3, 3, 96, 72)):
+        images = torch.rand(size) * 255
+        with torch.no_grad():
+            wanted = student.tapped()(student.backbone.input.normalise(images))["features.5"]
+        given = run_onnx(exported.folder, image=images)["features.5"]
+        np.testing.assert_allclose(given, wanted.numpy(), rtol=1e-3, atol=1e-4)
+
+
+def test_a_classifier_gives_logits(tiny_clips: PreparedData, tmp_path: Path) -> None:
+    chosen = tiny_actions.settings(tiny_clips, iterations=1)
+    run = open_run(classify(chosen, runs=tmp_path, name="tiny").run)
+    exported = export(run, "onnx", tmp_path / "out")
+    classifier, _ = read_classifier(run.path, run.card())
+    images = torch.rand(3, 3, 48, 64) * 255
+    with torch.no_grad():
+        wanted = classifier(classifier.input.normalise(images))
+    np.testing.assert_allclose(run_onnx(exported.folder, image=images)["logits"], wanted.numpy(), rtol=1e-3, atol=1e-4)
+    assert card_of(exported.folder)["classes"] == run.card()["classes"]
+
+
+@pytest.fixture(scope="module")
+def with_boxes(tiny_data: PreparedData, tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
+    return with_proposals(tiny_data, tmp_path_factory.mktemp("onnx") / "data")
+
+
+@pytest.mark.parametrize("pooling", ["max", "align"])
+def test_a_detector_scores_and_moves_boxes_as_the_run_does(
+    pooling: str, with_boxes: PreparedData, tmp_path: Path
+) -> None:
+    chosen = tiny_detectors.settings(with_boxes, pooling=pooling, iterations=2, size=96)
+    run = open_run(finetune(chosen, runs=tmp_path, name="tiny").run)
+    exported = export(run, "onnx", tmp_path / "out")
+    assert card_of(exported.folder)["inputs"]["boxes"]["shape"] == ["boxes", 4]
+    trained = load_trained(run)
+    for name, count in ((with_boxes.ids("val")[0], 22), (with_boxes.ids("val")[1], 5)):
+        image, boxes = with_boxes.read("disparity", name), tiny_proposals(name)[:count]
+        cutoffs = replace(trained.cutoffs, merge_px=0)
+        size_hw = image.shape[0], image.shape[1]
+        wanted = score_boxes(
+            trained.branches, {"disparity": image}, size_hw, boxes, cutoffs, torch.device("cpu"), "fp32"
+        )
+        given = run_onnx(
+            exported.folder,
+            image=network_image(image, trained.branches[0].size.of(size_hw))[None].float(),
+            boxes=torch.from_numpy(boxes),
+            image_size=torch.tensor(size_hw).float(),
+        )
+        np.testing.assert_allclose(given["scores"], wanted[0].numpy(), rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(given["boxes_by_class"], wanted[1].numpy(), rtol=1e-4, atol=1e-2)
+
+
+def test_a_torchvision_detector_above_a_student_is_one_graph(tiny_data: PreparedData, tmp_path: Path) -> None:
+    student = taught_levels(tiny_data, tmp_path, SMALL, student="torchvision/resnet18")
+    run = join_vision(SMALL, student, runs=tmp_path, run_name="joined")
+    sharpened(run)
+    exported = export(run, "onnx", tmp_path / "out")
+    vision = load_vision(run)
+    for name in tiny_data.ids("val")[:2]:
+        image = tiny_data.read("disparity", name)
+        wanted = look(vision, image, torch.device("cpu"))
+        given = run_onnx(exported.folder, image=torch.from_numpy(image).permute(2, 0, 1).float())
+        assert len(wanted) > 0
+        np.testing.assert_allclose(given["scores"], wanted.scores, rtol=1e-3, atol=1e-5)
+        assert np.mean(given["labels"] == wanted.labels + 1) > 0.95  # equal scores may change places
+        assert np.mean(np.isclose(given["boxes"], wanted.boxes_xyxy, atol=0.1)) > 0.95
+
+
+def sharpened(run: RunFolder) -> None:
+    """Give a random detector opinions, in its file."""
+    from safetensors.torch import load_file, save_file
+
+    state = load_file(run.path / "detector.safetensors")
+    for key, value in state.items():
+        if key.startswith("head.classification_head") and key.endswith("1.weight"):
+            state[key] = value * 30
+    save_file(state, run.path / "detector.safetensors")
+
+
+def test_what_is_not_installed_is_said_with_the_command_that_installs_it(
+    tiny_data: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = taught(tiny_data, tmp_path, "taught")
+    find = sys.modules["importlib.util"].find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxscript" else find(name))
+    with pytest.raises(SettingsError, match="onnxscript, not installed here") as caught:
+        export(run, "onnx", tmp_path / "out")
+    assert "xmodal-cli[onnx]" in str(caught.value.hint)
+    assert not (tmp_path / "out").exists()

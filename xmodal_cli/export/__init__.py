@@ -1,0 +1,1 @@
+"""Runs as files for other programs: plain weights, timm's folders, ONNX."""
