@@ -98,6 +98,8 @@ def export_graph(graph: Graph, path: Path) -> None:
         XmodalError: PyTorch cannot write it.
     """
     boxes_alone = {name: {at: word for at, word in free.items() if word == COUNT} for name, free in graph.free.items()}
+    with torch.no_grad():
+        graph.module(*graph.inputs.values())  # a joint finds out here, where nobody watches, how its grids are aligned
     tries = [graph.free] if graph.traced else [graph.free, boxes_alone, {}]
     for free in tries:
         try:

@@ -88,7 +88,7 @@ class Joint(nn.Module):
         if self.adapter is not None:
             maps = self.adapter(maps)
             maps = maps.relu() if self.shape.relu else maps
-        return self.alignment(image_hw)(maps)
+        return self.alignment(image_hw)(maps) if self.moves_maps else maps
 
     @property
     def moves_maps(self) -> bool:
@@ -99,6 +99,7 @@ class Joint(nn.Module):
 
     def alignment(self, image_hw: tuple[int, int]) -> Alignment:
         """How the student's grid is brought onto the replaced one at an input size; found once for each."""
+        image_hw = int(image_hw[0]), int(image_hw[1])  # PyTorch's tracer has tensors for sizes
         if image_hw not in self._alignments:
             own = grid(self._student, self._layer, image_hw)
             self._alignments[image_hw] = Alignment(own, grid(full_name(self.shape.network), self.shape.layer, image_hw))
