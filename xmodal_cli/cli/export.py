@@ -9,8 +9,7 @@ import typer
 
 from xmodal_cli.cli.app import app
 from xmodal_cli.cli.command import command
-from xmodal_cli.cli.layers import parse_size
-from xmodal_cli.cli.options import DEFAULT_RUNS, RunsOption
+from xmodal_cli.cli.options import DEFAULT_RUNS, RunsOption, read_size_hw
 from xmodal_cli.cli.output import out
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def export_command(
 
     opened = open_run(run)
     where = folder or runs / "export" / f"{opened.path.name}-{format}"
-    size_hw = None if size is None else parse_size(size)
+    size_hw = None if size is None else read_size_hw(size)
     exported = export(opened, format, where, adapter=adapter, size_hw=size_hw, overwrite=overwrite, dry_run=dry_run)
     _report(exported, opened.path, dry_run=dry_run)
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from xmodal_cli.cli.app import app
 from xmodal_cli.cli.command import command
+from xmodal_cli.cli.options import read_size_hw
 from xmodal_cli.cli.output import out, table
-from xmodal_cli.errors import SettingsError
 
 if TYPE_CHECKING:
     from xmodal_cli.models.layers import Layer
@@ -50,7 +49,7 @@ def layers_command(
     from xmodal_cli.models.layers import default_layer, layers
     from xmodal_cli.models.partners import partners
 
-    image_hw = parse_size(size)
+    image_hw = read_size_hw(size)
     backbone = skeleton(name, image_hw=image_hw)
     default = default_layer(backbone)
     found = layers(backbone, image_hw, every=every)
@@ -74,22 +73,6 @@ def layers_command(
         columns += [f"partner in {teacher}", "channels", "offset px"]
     out.result(results, [table(f"{backbone.name} at {image_hw[0]}x{image_hw[1]} (* default layer)", columns, rows)])
     out.next_step(_next_step(backbone.name, default, teacher, suited.get(default)))
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Read HEIGHTxWIDTH.
-
-    Raises:
-        SettingsError: the text has another form.
-
-    Example:
-        >>> parse_size("425x560")
-        (425, 560)
-    """
-    match = re.fullmatch(r"(\d+)x(\d+)", text.strip())
-    if match is None or not int(match[1]) or not int(match[2]):
-        raise SettingsError(f"{text!r} is no image size.", "Write --size HEIGHTxWIDTH, e.g. --size 425x560.")
-    return int(match[1]), int(match[2])
 
 
 def _row(layer: Layer, default: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,3 +57,19 @@ def worker_count(text: str) -> int | None:
 def given_anew(data: Path | None) -> Path | None:
     """The data set named with `--data`; None where only the environment does, which yields to what a run recorded."""
     return None if data is None or str(data) == os.environ.get(DATA_VARIABLE) else data
+
+
+def read_size_hw(text: str) -> tuple[int, int]:
+    """Read HEIGHTxWIDTH.
+
+    Raises:
+        SettingsError: the text has another form.
+
+    Example:
+        >>> read_size_hw("425x560")
+        (425, 560)
+    """
+    match = re.fullmatch(r"(\d+)x(\d+)", text.strip())
+    if match is None or not int(match[1]) or not int(match[2]):
+        raise SettingsError(f"{text!r} is no image size.", "Write --size HEIGHTxWIDTH, e.g. --size 425x560.")
+    return int(match[1]), int(match[2])
