@@ -11,13 +11,10 @@ Shapes: M images, N boxes of an image, sum N boxes of all.
 from __future__ import annotations
 
 import datetime
-import glob
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -231,7 +228,7 @@ def write_proposals(
     check_free(root, method, overwrite=overwrite)
     target = root / PROPOSAL_FOLDER / method
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _replacing_folder(target) as folder:
+    with files.replacing_folder(target) as folder:
         ids, offsets = _write_boxes(folder / BOXES, boxes_by_id)
         np.save(folder / OFFSETS, offsets)
         (folder / IDS).write_bytes("".join(f"{identifier}\n" for identifier in ids).encode())
@@ -319,29 +316,6 @@ def _counts(offsets: NDArray[np.int64]) -> dict[str, int]:
 
 def _content_hash(folder: Path) -> str:
     return hashlib.sha256("".join(files.sha256(folder / name) for name in (BOXES, OFFSETS, IDS)).encode()).hexdigest()
-
-
-@contextmanager
-def _replacing_folder(target: Path) -> Iterator[Path]:
-    """A temporary folder beside `target` that takes its place when the block ends without an error."""
-    for left in target.parent.glob(f".{glob.escape(target.name)}.*.part"):  # of processes that were killed
-        shutil.rmtree(left, ignore_errors=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
-    old = target.with_name(f".{target.name}.{os.getpid()}.old.part")
-    temporary.mkdir()
-    try:
-        yield temporary
-        for path in temporary.iterdir():
-            with path.open("rb+") as handle:
-                os.fsync(handle.fileno())
-        if target.exists():
-            target.replace(old)
-        temporary.replace(target)
-    finally:
-        if old.exists() and not target.exists():
-            old.replace(target)
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _read_description(root: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xmodal_cli.export.stock import Network, Stock, constructor
+from xmodal_cli.export.stock import Network, Stock, constructor, strangers
 from xmodal_cli.models.classifier import Classifier
 
 ASKED_OF = 2  # random images
@@ -39,7 +39,7 @@ def classifying(
     own = {f"{name}.{key}": value for key, value in head.items()}
     state = {**network.backbone.module.state_dict(), **own}
     there = module.state_dict()
-    if any(key not in state or state[key].shape != there[key].shape for key in there):
+    if strangers(state, there):
         return None
     state = {key: state[key] for key in there}
     module.load_state_dict(state, strict=True)

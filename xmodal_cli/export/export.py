@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,7 @@ def export(
     package = _packaged(subject, format, folder, adapter, size_hw)
     card = _card(subject, format, package)
     if not dry_run:
-        write(Package(package.files, card, package.load, package.notes), folder)
+        write(replace(package, card=card), folder)
     names = (*package.files, CARD)
     return Exported(folder, format, names, card["what"], subject.kind, package.load, package.notes, card)
 

@@ -130,32 +130,24 @@ def _quiet() -> Iterator[None]:
 def _exported(graph: Graph, path: Path) -> None:
     free = tuple(dict(graph.free.get(name, {})) for name in graph.inputs)
     several = len(graph.inputs) > 1  # then `forward` takes them as *given
-    torch.onnx.export(
-        graph.module,
-        tuple(graph.inputs.values()),
+    _written(
+        graph,
         path,
-        input_names=list(graph.inputs),
-        output_names=list(graph.outputs),
         dynamic_shapes=(free,) if several else free,
         dynamo=True,
         external_data=_bytes(graph) > MOST_BYTES,
         custom_translation_table={torch.ops.torchvision.roi_pool.default: _roi_pool},
-        verbose=False,
     )
 
 
 def _traced(graph: Graph, path: Path) -> None:
-    torch.onnx.export(
-        graph.module,
-        tuple(graph.inputs.values()),
-        path,
-        input_names=list(graph.inputs),
-        output_names=list(graph.outputs),
-        dynamic_axes={**graph.free, **{name: {0: "detections"} for name in graph.outputs}},
-        opset_version=TRACED_OPSET,
-        dynamo=False,
-        verbose=False,
-    )
+    axes = {**graph.free, **{name: {0: "detections"} for name in graph.outputs}}
+    _written(graph, path, dynamic_axes=axes, opset_version=TRACED_OPSET, dynamo=False)
+
+
+def _written(graph: Graph, path: Path, **how: Any) -> None:
+    names: dict[str, Any] = {"input_names": list(graph.inputs), "output_names": list(graph.outputs)}
+    torch.onnx.export(graph.module, tuple(graph.inputs.values()), path, verbose=False, **names, **how)
 
 
 def _bytes(graph: Graph) -> int:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,24 +78,10 @@ def write(package: Package, folder: Path) -> None:
     """
     folder = folder.resolve() if folder.is_symlink() else folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    made = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(made, ignore_errors=True)
-    made.mkdir()
-    try:
+    with files.replacing_folder(folder) as made:
         for name, write_to in package.files.items():
             write_to(made / name)
         files.write_json(made / CARD, {**package.card, "files": sorted(_names(made))})
-        _replace(folder, made)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
-
-
-def _replace(folder: Path, made: Path) -> None:
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    if folder.is_dir():
-        folder.rename(old)
-    made.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def network_card(network: Network) -> dict[str, Any]:

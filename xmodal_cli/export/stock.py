@@ -78,15 +78,19 @@ def stock(network: Network) -> Stock:
     model = network.model
     module, lines, _ = constructor(network)
     state, own = network.backbone.module.state_dict(), module.state_dict()
-    strangers = [key for key in own if key not in state or state[key].shape != own[key].shape]
-    if strangers:
+    if unlike := strangers(state, own):
         raise XmodalError(
-            f"{network.backbone.name} of the run and of the installed {model.library} differ in {len(strangers)} "
-            f"tensors: {', '.join(strangers[:3])}.",
+            f"{network.backbone.name} of the run and of the installed {model.library} differ in {len(unlike)} "
+            f"tensors: {', '.join(unlike[:3])}.",
             f"Install the version of {model.library} that environment.json of the run names.",
         )
     kept = {key: state[key] for key in own}
     return Stock(tuple(lines), kept, tuple(key for key in kept if key in network.unlearned))
+
+
+def strangers(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
+    """Which of the tensors that a network wants are missing among some, or have another shape there."""
+    return [key for key, value in wanted.items() if key not in state or state[key].shape != value.shape]
 
 
 def constructor(network: Network, classes: int = 0) -> tuple[nn.Module, list[str], dict[str, Any]]:

@@ -18,7 +18,7 @@ from xmodal_cli import files
 from xmodal_cli.errors import SettingsError
 from xmodal_cli.export.classifying import classifying
 from xmodal_cli.export.package import Package, network_card, unlearned_notes
-from xmodal_cli.export.stock import Network, Stock, constructor, stock
+from xmodal_cli.export.stock import Network, Stock, constructor, stock, strangers
 from xmodal_cli.export.subjects import ADAPTER, CLASSES, Subject
 from xmodal_cli.models.catalogue import parse
 from xmodal_cli.models.classifier import Classifier
@@ -95,8 +95,7 @@ def _same_in_timm(network: Network) -> Network | None:
     with torch.random.fork_rng(devices=[]):
         module, _ = create_timm(as_timm.model, own.in_channels, None, num_classes=0)
     state, wanted = own.module.state_dict(), module.state_dict()
-    fits = all(key in state and state[key].shape == value.shape for key, value in wanted.items())
-    if not fits or path not in dict(module.named_modules()):
+    if strangers(state, wanted) or path not in dict(module.named_modules()):
         return None
     module.load_state_dict({key: state[key] for key in wanted}, strict=True)
     images = torch.randn(1, own.in_channels, *ASKED_HW, generator=torch.Generator().manual_seed(0))
