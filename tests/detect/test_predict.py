@@ -16,7 +16,15 @@ from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.data.proposals import Proposals, open_proposals, write_proposals
 from xmodal_cli.detect.boxes import decode
 from xmodal_cli.detect.branches import Branch, Cutoffs
-from xmodal_cli.detect.predict import detect, detect_one, score_boxes, suppress, within_budget
+from xmodal_cli.detect.predict import (
+    Ensemble,
+    detect,
+    detect_ensembles,
+    detect_one,
+    score_boxes,
+    suppress,
+    within_budget,
+)
 from xmodal_cli.detect.samples import ImageSize, network_image
 from xmodal_cli.errors import DataError, XmodalError
 from xmodal_cli.metrics.detections import Detections
@@ -186,6 +194,30 @@ def test_fused_scores_are_of_the_mean_before_the_softmax_each_branch_at_its_own_
     deltas = (given[0].deltas + given[1].deltas) / 2
     torch.testing.assert_close(scores, mean.softmax(1)[:, 1:])
     torch.testing.assert_close(moved, decode(torch.from_numpy(boxes), deltas[:, 1:], (HEIGHT, WIDTH)))
+
+
+@pytest.mark.parametrize("merge_px", [0, 16])
+def test_ensembles_find_in_one_pass_what_each_finds_alone_and_ask_a_detector_once(
+    data: PreparedData, proposals: Proposals, merge_px: int
+) -> None:
+    rgb, depth, larger = branch("rgb", 1), branch("disparity", 2), branch("disparity", 3, size=96)
+    cutoffs, few = Cutoffs(merge_px=merge_px), Cutoffs(merge_px=merge_px, proposals=3, per_image=2)
+    together = [([rgb], cutoffs), ([depth], cutoffs), ([rgb, depth], cutoffs), ([larger, rgb], cutoffs), ([rgb], few)]
+    asked = dict.fromkeys((rgb.modality, "larger"), 0)
+    for key, each in zip(asked, (rgb, larger), strict=True):
+        each.detector.register_forward_hook(lambda *_, key=key: asked.update({key: asked[key] + 1}))
+    ids = data.ids("val")
+    ensembles = [Ensemble(branches, proposals, each) for branches, each in together]
+    found = detect_ensembles(ensembles, data, ids, device=CPU)
+    assert asked["larger"] == len(ids)
+    assert asked["rgb"] == len(ids) * (
+        3 if merge_px else 2
+    )  # of all boxes, of few, and of those that 96 pixels tell apart
+    for own, (branches, each) in zip(found, together, strict=True):
+        alone = detect(branches, data, ids, proposals, each, device=CPU)
+        assert len(alone) > 0
+        for name in ("images", "labels", "scores", "boxes_xyxy"):
+            assert np.array_equal(getattr(own, name), getattr(alone, name))
 
 
 def test_deltas_are_averaged_after_each_detectors_own_statistics_are_undone(data: PreparedData) -> None:

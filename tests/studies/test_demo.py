@@ -70,7 +70,7 @@ def test_what_is_finished_is_kept(made: Demo) -> None:
     again = demo(made.settings, told.append)
     assert all(moment.kept for moment in told)
     assert again.to_dict() == made.to_dict()
-    assert len(told) == len(steps(made.settings)) == 2 + len(TRAINED) + 2 + len(ROWS)
+    assert len(told) == len(steps(made.settings)) == 2 + len(TRAINED) + 2 + 3  # passes that measure
 
 
 def test_folder_of_another_demo_is_refused(made: Demo) -> None:

@@ -145,7 +145,7 @@ def test_what_is_finished_is_not_done_again(made: Plan) -> None:
     told: list[Moment] = []
     reproduce(made, told.append)
     assert all(moment.kept for moment in told)
-    assert len(told) == len(steps(made)) == 3 + 1 + 3  # detectors 3A, 1B, 1C; a student; scores
+    assert len(told) == len(steps(made)) == 3 + 1 + 2  # detectors 3A, 1B, 1C; a student; passes that score
     assert before == {path: path.stat().st_mtime_ns for path in made.runs.rglob("*") if path.is_file()}
 
 
@@ -254,6 +254,22 @@ def test_table4_transfers_at_every_layer_of_the_paper() -> None:
     assert made.trainings["student-conv3+fc7"].given["transfer"] == ("conv3:conv3", "fc7:fc7")
     assert made.trainings["student-conv3+fc7"].given["regions"] == "proposals"
     assert "regions" not in made.trainings["student-conv3"].given
+
+
+def test_rows_that_share_a_detector_are_measured_in_one_pass() -> None:
+    made = first_recipe("table1")
+    measured = [step.name for step in made.steps(("1A", "1B", "1C", "3A", "3B")) if "score" in step.name]
+    assert measured == ["score-1A-0", "score-1B-0+score-3A-0+score-3B-0", "score-1C-0"]
+    assert [step.name for step in made.steps(("3B",)) if "score" in step.name] == ["score-3B-0"]
+
+
+def test_pass_measures_only_what_is_missing(made: Plan) -> None:
+    kept = {path.name: path.stat().st_mtime_ns for path in made.folder.iterdir()}
+    rows = [row.to_dict() for row in gather(made).rows]
+    (made.folder / "score-3B-0.json").unlink()
+    assert [row.to_dict() for row in reproduce(made).rows] == rows
+    again = {path.name: path.stat().st_mtime_ns for path in made.folder.iterdir()}
+    assert {name for name in kept if again[name] != kept[name]} == {"score-3B-0.json"}
 
 
 @pytest.mark.parametrize("table", TABLES)

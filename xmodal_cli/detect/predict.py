@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,47 @@ from xmodal_cli.runs.device import autocast
 Watcher = Callable[[int, int], None]  # (images seen, images in all)
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class Ensemble:
+    """Detectors whose opinions are averaged.
+
+    Args:
+        branches: one detector, or several that are fused.
+        proposals: where they look.
+        cutoffs: which detections are kept.
+    """
+
+    branches: Sequence[Branch]
+    proposals: Proposals
+    cutoffs: Cutoffs
+
+
+class Opinions:
+    """What branches say of boxes of one image; each is asked once of the same boxes.
+
+    Args:
+        images: by modality, `(H, W, C)` as stored.
+        size_hw: height and width of the image, in whose pixels boxes are.
+        device, precision: where and how.
+    """
+
+    def __init__(
+        self, images: Mapping[str, NDArray[Any]], size_hw: tuple[int, int], device: torch.device, precision: str
+    ) -> None:
+        self.size_hw = size_hw
+        self._images, self._device, self._precision = images, device, precision
+        self._known: dict[tuple[int, bytes], RegionOutputs] = {}
+
+    def of(self, branch: Branch, boxes: Tensor) -> RegionOutputs:
+        """Raw outputs for boxes `(R, 4)` of the image."""
+        asked = id(branch), boxes.numpy().tobytes()
+        if asked not in self._known:
+            seen = network_image(self._images[branch.modality], branch.size.of(self.size_hw))[None].to(self._device)
+            scaled = branch.detector.pool.scaled(boxes, branch.size.scale(self.size_hw)).to(self._device)
+            self._known[asked] = _outputs(branch, seen, scaled, self._precision)
+        return self._known[asked]
+
+
 def detect(
     branches: Sequence[Branch],
     data: PreparedData,
@@ -42,32 +83,54 @@ def detect(
     precision: str = "fp32",
     watch: Watcher = lambda done, total: None,
 ) -> Detections:
-    """Find objects in images of a data set.
+    """Find objects in images of a data set with one ensemble; arguments as in `Ensemble` and `detect_ensembles`."""
+    ensemble = Ensemble(branches, proposals, cutoffs)
+    (found,) = detect_ensembles([ensemble], data, ids, device=device, precision=precision, watch=watch)
+    return found
+
+
+@torch.no_grad()
+def detect_ensembles(
+    ensembles: Sequence[Ensemble],
+    data: PreparedData,
+    ids: Sequence[str],
+    *,
+    device: torch.device,
+    precision: str = "fp32",
+    watch: Watcher = lambda done, total: None,
+) -> list[Detections]:
+    """Find objects in images of a data set with several ensembles in one pass; what they share is computed once.
 
     Args:
-        branches: one detector, or several that are fused.
+        ensembles: each has proposals of every image; an image with an empty list has no detections.
         data: the prepared data set.
         ids: which images.
-        proposals: of every one of them; an image with an empty list has no detections.
-        cutoffs: which detections are kept.
         device, precision: where and how.
         watch: told how many images have been seen.
 
     Returns:
-        Detections whose `images` index `ids`.
+        Detections of each ensemble, as it finds them alone; `images` index `ids`.
 
     Raises:
         DataError: an image has no proposals.
     """
-    require(proposals, ids)
-    found = []
+    for ensemble in ensembles:
+        require(ensemble.proposals, ids)
+    modalities = {branch.modality: None for ensemble in ensembles for branch in ensemble.branches}
+    found: list[list[Detections]] = [[] for _ in ensembles]
     for number, name in enumerate(ids):
-        images = {branch.modality: data.read(branch.modality, name) for branch in branches}
-        boxes = proposals.boxes(name, cutoffs.proposals)
-        scores, moved = score_boxes(branches, images, data.size_hw(name), boxes, cutoffs, device, precision)
-        found.append(_best_of_image(number, scores, moved, cutoffs.per_image))
+        images = {modality: data.read(modality, name) for modality in modalities}
+        opinions = Opinions(images, data.size_hw(name), device, precision)
+        for own, ensemble in zip(found, ensembles, strict=True):
+            boxes, cutoffs = ensemble.proposals.boxes(name, ensemble.cutoffs.proposals), ensemble.cutoffs
+            scores, moved = _scored(ensemble.branches, opinions, boxes, cutoffs)
+            own.append(_best_of_image(number, scores, moved, cutoffs.per_image))
         watch(number + 1, len(ids))
-    return suppress(within_budget(Detections.of(found), cutoffs.per_image_mean * len(ids)), cutoffs.nms)
+    kept = [ensemble.cutoffs for ensemble in ensembles]
+    return [
+        suppress(within_budget(Detections.of(own), each.per_image_mean * len(ids)), each.nms)
+        for own, each in zip(found, kept, strict=True)
+    ]
 
 
 @torch.no_grad()
@@ -113,15 +176,16 @@ def score_boxes(
     Raises:
         XmodalError: the scores are not finite: the detector diverged.
     """
-    boxes = torch.from_numpy(boxes_xyxy)
-    outputs, first = [], branches[0]
+    return _scored(branches, Opinions(images, size_hw, device, precision), boxes_xyxy, cutoffs)
+
+
+def _scored(
+    branches: Sequence[Branch], opinions: Opinions, boxes_xyxy: NDArray[np.float32], cutoffs: Cutoffs
+) -> tuple[Tensor, Tensor]:
+    boxes, first, size_hw = torch.from_numpy(boxes_xyxy), branches[0], opinions.size_hw
     chosen, place = _merged(first.detector.pool.scaled(boxes, first.size.scale(size_hw)), cutoffs.merge_px)
     boxes = boxes[chosen]
-    for branch in branches:
-        seen = network_image(images[branch.modality], branch.size.of(size_hw))[None].to(device)
-        scaled = branch.detector.pool.scaled(boxes, branch.size.scale(size_hw)).to(device)
-        outputs.append(_outputs(branch, seen, scaled, precision))
-    fused = fuse(outputs)
+    fused = fuse([opinions.of(branch, boxes) for branch in branches])
     if not bool(torch.isfinite(fused.scores).all()):
         raise XmodalError("The detector's scores are not finite.", "Train it again with a lower --lr.")
     scores = fused.scores.softmax(1)[:, 1:].cpu()

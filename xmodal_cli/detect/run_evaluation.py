@@ -17,7 +17,7 @@ from xmodal_cli.data.proposals import Proposals, if_stored, open_proposals
 from xmodal_cli.detect.branches import Branch, Trained, is_vision, load_trained
 from xmodal_cli.detect.class_names import ClassMap, match_runs
 from xmodal_cli.detect.detection_files import read_detections
-from xmodal_cli.detect.predict import detect
+from xmodal_cli.detect.predict import Ensemble, detect_ensembles
 from xmodal_cli.detect.samples import SMALLEST_SIDE, ImageSize
 from xmodal_cli.detect.scoring import (
     RESULTS,
@@ -103,28 +103,63 @@ def evaluate_runs(
     Raises:
         XmodalError: settings, runs or data are at fault.
     """
-    check_metric(metric)
-    labelled_images(data, split)  # refused now, not after minutes of detection
     if any(is_vision(run) for run in runs):
         visions = [load_vision(run) for run in same_kind(runs)]
         check_of_regions(proposals, size, precision)
         return evaluate_visions(visions, data, split, metric, classes=classes, device=device, root=root, watch=watch)
+    how: dict[str, Any] = {"proposals": proposals, "size": size, "classes": classes}
+    (found,) = evaluate_ensembles(
+        [runs], data, split=split, metric=metric, device=device, precision=precision, root=root, watch=watch, **how
+    )
+    return found
+
+
+def evaluate_ensembles(
+    ensembles: Sequence[Sequence[RunFolder]],
+    data: PreparedData,
+    *,
+    split: str,
+    metric: str = "voc",
+    root: Path = Path("runs"),
+    watch: Watcher = lambda done, total: None,
+    **detecting: Any,
+) -> list[DetectionEvaluation]:
+    """Detect in every image of a split with several ensembles of runs in one pass, and score each as if alone.
+
+    Args:
+        ensembles: finished detection runs of Fast R-CNN, those fused together; a run may be in several.
+        data, split, metric, root, watch: as in `evaluate_runs`.
+        detecting: `proposals`, `size`, `device`, `precision` and `classes`, as there.
+
+    Returns:
+        Of each; `seconds_per_image` is the whole pass's in each of them.
+
+    Raises:
+        XmodalError: settings, runs or data are at fault.
+    """
+    check_metric(metric)
+    labelled_images(data, split)  # refused now, not after minutes of detection
     began, ids = time.monotonic(), data.ids(split)
-    how: dict[str, Any] = {"proposals": proposals, "size": size, "classes": classes, "device": device}
-    together = detect_together(runs, data, ids, precision=precision, watch=watch, **how)
-    found, trained, stored = together.detections, together.trained, together.proposals
+    found = detect_ensembles_of_runs(ensembles, data, ids, watch=watch, **detecting)
     seconds = (time.monotonic() - began) / max(1, len(ids))
+    return [_scored_together(together, data, split, metric, root, seconds) for together in found]
+
+
+def _scored_together(
+    together: Together, data: PreparedData, split: str, metric: str, root: Path, seconds_per_image: float
+) -> DetectionEvaluation:
+    trained, stored = together.trained, together.proposals
     about = {
         "subject": " + ".join(f"{each.card['what']}" for each in trained),
-        "runs": [str(run.path) for run in runs],
+        "runs": [str(each.run.path) for each in trained],
         "proposals": {"method": stored.method, "sha256": stored.content_hash},
         "cutoffs": asdict(trained[0].cutoffs),
         "sizes": [branch.size.short for branch in together.branches],
         "classes": together.classes.to_dict(),
     }
     notes = reading_notes(together, data, split)
-    name = "+".join(run.path.name for run in runs)
-    return _scored(found, data, split, metric, name, about, notes, root, seconds, together.classes.known())
+    name, known = "+".join(each.run.path.name for each in trained), together.classes.known()
+    return _scored(together.detections, data, split, metric, name, about, notes, root, seconds_per_image, known)
 
 
 def same_kind(runs: Sequence[RunFolder]) -> Sequence[RunFolder]:
@@ -174,6 +209,8 @@ def evaluate_visions(
     watch: Watcher = lambda done, total: None,
 ) -> DetectionEvaluation:
     """Score a torchvision detector, or several fused, as `evaluate_runs` does."""
+    check_metric(metric)
+    labelled_images(data, split)  # refused now, not after minutes of detection
     began, ids = time.monotonic(), data.ids(split)
     found, matched = detect_visions(visions, data, ids, classes=classes, device=device, watch=watch)
     seconds = (time.monotonic() - began) / max(1, len(ids))
@@ -206,9 +243,7 @@ def detect_visions(
         check_encoding(vision.modality, vision.encoding, data)
     cards = [vision.card for vision in visions if vision.card]
     matched = match_runs(cards, visions[0].classes, data.classes, classes)
-    found = detect_each(visions, data, ids, resolve_device(device), watch)
-    found = replace(found, labels=matched.labels[found.labels])
-    return found[found.labels >= 0], matched
+    return _renamed(detect_each(visions, data, ids, resolve_device(device), watch), matched), matched
 
 
 @dataclass(frozen=True)
@@ -235,38 +270,60 @@ def detect_together(
     data: PreparedData,
     ids: Sequence[str],
     *,
+    watch: Watcher = lambda done, total: None,
+    **detecting: Any,
+) -> Together:
+    """Detect in some images of a data set with one run, or with several fused.
+
+    Args:
+        ids: which images.
+        runs, data, watch: as in `evaluate_runs`.
+        detecting: `proposals`, `size`, `device`, `precision` and `classes`, as there.
+
+    Raises:
+        XmodalError: settings, runs or data are at fault.
+    """
+    (found,) = detect_ensembles_of_runs([runs], data, ids, watch=watch, **detecting)
+    return found
+
+
+def detect_ensembles_of_runs(
+    ensembles: Sequence[Sequence[RunFolder]],
+    data: PreparedData,
+    ids: Sequence[str],
+    *,
     proposals: str | None = None,
     size: int | None = None,
     device: str = "auto",
     precision: str = "fp32",
     classes: Mapping[str, str] | None = None,
     watch: Watcher = lambda done, total: None,
-) -> Together:
-    """Detect in some images of a data set with one run, or with several fused.
-
-    Args:
-        ids: which images.
-        runs, data, proposals, size, device, precision, classes, watch: as in `evaluate_runs`.
-
-    Raises:
-        XmodalError: settings, runs or data are at fault.
-    """
+) -> list[Together]:
+    """As `detect_together` with each of several ensembles of runs, in one pass over the images."""
     if size is not None and size < SMALLEST_SIDE:
         raise SettingsError(f"--size must be at least {SMALLEST_SIDE} px, not {size}.")
-    trained = [load_trained(run) for run in runs]
-    check_together(trained)
-    branches = [at_size(branch, size) for each in trained for branch in each.branches]
-    for branch in branches:
-        check_modality(branch, data)
-    matched = match_runs([each.card for each in trained], trained[0].classes, data.classes, classes)
-    stored = open_proposals(data, proposals or if_stored(str(trained[0].proposals["method"]), data))
     on = resolve_device(device)
-    for branch in branches:
+    known = {run.path: load_trained(run) for runs in ensembles for run in runs}
+    sized = {path: [at_size(branch, size) for branch in each.branches] for path, each in known.items()}
+    for branch in (branch for branches in sized.values() for branch in branches):
+        check_modality(branch, data)
         branch.detector.to(on)
-    kind = resolve_precision(precision, on)
-    found = detect(branches, data, ids, stored, trained[0].cutoffs, device=on, precision=kind, watch=watch)
+    ready = []
+    for runs in ensembles:
+        trained = [known[run.path] for run in runs]
+        check_together(trained)
+        matched = match_runs([each.card for each in trained], trained[0].classes, data.classes, classes)
+        stored = open_proposals(data, proposals or if_stored(str(trained[0].proposals["method"]), data))
+        ready.append((trained, [branch for run in runs for branch in sized[run.path]], stored, matched))
+    asked = [Ensemble(branches, stored, trained[0].cutoffs) for trained, branches, stored, _ in ready]
+    every = detect_ensembles(asked, data, ids, device=on, precision=resolve_precision(precision, on), watch=watch)
+    return [Together(_renamed(found, each[-1]), *each) for found, each in zip(every, ready, strict=True)]
+
+
+def _renamed(found: Detections, matched: ClassMap) -> Detections:
+    """Detections with the data set's classes for labels; of classes that it does not have there are none."""
     found = replace(found, labels=matched.labels[found.labels])
-    return Together(found[found.labels >= 0], trained, branches, stored, matched)
+    return found[found.labels >= 0]
 
 
 def evaluate_file(

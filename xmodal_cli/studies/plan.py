@@ -18,7 +18,7 @@ from xmodal_cli.models.backbones import skeleton
 from xmodal_cli.models.detector_shape import detection_layer
 from xmodal_cli.runs.training_settings import preset_values
 from xmodal_cli.studies.joints import Joint
-from xmodal_cli.studies.scores import BOXES, PROBE, Kind, Score
+from xmodal_cli.studies.scores import BOXES, PROBE, Kind, Score, passes
 from xmodal_cli.studies.steps import Step
 from xmodal_cli.studies.trainings import Command, Training
 from xmodal_cli.transfer import settings as transfer_settings
@@ -184,7 +184,7 @@ class Recipe:
         while more := {need for name in wanted for need in self.needs.get(name, ())} - wanted:
             wanted |= more
         made: list[Step] = [step for name, step in self.trainings.items() if name in wanted]
-        return [*made, *(joint for name, joint in self.joints.items() if name in wanted), *measured]
+        return [*made, *(joint for name, joint in self.joints.items() if name in wanted), *passes(measured)]
 
     def name_of(self, path: Path) -> str:
         """What this recipe calls the run in a folder."""

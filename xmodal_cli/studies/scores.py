@@ -1,4 +1,7 @@
-"""Steps that measure: AP of boxes or masks, of one run or of several fused, and the region probe; one document each."""
+"""Steps that measure: AP of boxes or masks, of one run or of several fused, and the region probe; one document each.
+
+Detectors look at every image for minutes. Rows that share one are measured in one pass, in which it looks once.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from xmodal_cli import files
 from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.detect.mask_evaluation import evaluate_masks
 from xmodal_cli.detect.probe_evaluation import evaluate_probe
-from xmodal_cli.detect.run_evaluation import evaluate_runs
+from xmodal_cli.detect.run_evaluation import evaluate_ensembles
 from xmodal_cli.errors import DataError
 from xmodal_cli.runs.folder import CARD, open_run
 from xmodal_cli.runs.session import Watchers
@@ -89,7 +92,13 @@ class Score:
 
     def carry_out(self, watchers: Watchers) -> None:
         """Measure, and keep the document."""
-        results = self._measured(watchers)
+        if self.kind == BOXES:
+            measure_together([self], watchers)
+        else:
+            self.keep(self._measured(watchers))
+
+    def keep(self, results: Mapping[str, Any]) -> None:
+        """Write the document."""
         document = {"runs": [str(path) for path in self.runs], "split": self.split, "results": results}
         self.folder.mkdir(parents=True, exist_ok=True)
         files.write_json(self.path, {**document, "cards": self._cards()})
@@ -104,13 +113,76 @@ class Score:
         if self.kind == PROBE:
             (run,) = runs
             return evaluate_probe(run, data, runs=self.root, **how).to_dict()
-        evaluate = evaluate_masks if self.kind == MASKS else evaluate_runs
-        return evaluate(runs, data, root=self.root, **how).to_dict()
+        return evaluate_masks(runs, data, root=self.root, **how).to_dict()
 
     def _cards(self) -> list[str | None]:
         """What the runs are: the hashes of their cards, None where one is not finished."""
         cards = [path / CARD for path in self.runs]
         return [files.sha256(card) if card.is_file() else None for card in cards]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Measurements of boxes whose rows share detectors, made together.
+
+    Args:
+        scores: of the same data set, split and device.
+    """
+
+    scores: Sequence[Score]
+
+    @property
+    def name(self) -> str:
+        """The names of all."""
+        return "+".join(score.name for score in self.scores)
+
+    @property
+    def title(self) -> str:
+        """What is measured, in words."""
+        first, *rest = (score.title for score in self.scores)
+        return f"{first}; and {len(rest)} more rows of the same detectors" if rest else first
+
+    def finished(self) -> bool:
+        """Whether all of them are there."""
+        return all(score.finished() for score in self.scores)
+
+    def carry_out(self, watchers: Watchers) -> None:
+        """Measure those that are missing."""
+        measure_together([score for score in self.scores if not score.finished()], watchers)
+
+    def seconds(self) -> None:
+        """Nothing can be tried before there are runs."""
+        return
+
+
+def measure_together(scores: Sequence[Score], watchers: Watchers) -> None:
+    """Measure boxes of several rows in one pass over the images, and keep the documents."""
+    first = scores[0]
+    found = evaluate_ensembles(
+        [[open_run(path) for path in score.runs] for score in scores],
+        PreparedData.open(first.data),
+        split=first.split,
+        device=first.device,
+        root=first.root,
+        watch=watchers.filling,
+    )
+    for score, evaluation in zip(scores, found, strict=True):
+        score.keep(evaluation.to_dict())
+
+
+def passes(scores: Sequence[Score]) -> list[Score | Pass]:
+    """Measurements in order, those of boxes that share detectors put together where the first of them stands."""
+    groups: list[list[Score]] = []
+    for score in scores:
+        near = [group for group in groups if any(_share(score, other) for other in group)]
+        joined = sorted([score, *(each for group in near for each in group)], key=scores.index)
+        groups = [group for group in groups if group not in near] + [joined]
+    groups.sort(key=lambda group: scores.index(group[0]))
+    return [group[0] if len(group) == 1 else Pass(group) for group in groups]
+
+
+def _share(one: Score, other: Score) -> bool:
+    return one.kind == other.kind == BOXES and bool(set(one.runs) & set(other.runs))
 
 
 def _read(path: Path) -> dict[str, Any]:
