@@ -19,7 +19,7 @@ OPTIONS: dict[str, Any] = {
     "device": "cpu",
     "threads": 1,
     "workers": 0,
-    "checkpoint_every": 1,
+    "checkpoint_every": 100,
     "features": "fc7+features.2+features.4",
 }
 

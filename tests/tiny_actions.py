@@ -33,7 +33,7 @@ OPTIONS: dict[str, Any] = {
     "device": "cpu",
     "threads": 1,
     "workers": 0,
-    "checkpoint_every": 1,
+    "checkpoint_every": 100,
 }
 
 

@@ -38,7 +38,7 @@ OPTIONS: dict[str, Any] = {
     "threads": 1,
     "workers": 0,
     "lr": 0.001,
-    "checkpoint_every": 1,
+    "checkpoint_every": 100,
 }
 IN_FILES: dict[str, Any] = {"head": [16, 12], "reduced": 8}  # settings that have no option
 

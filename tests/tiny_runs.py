@@ -50,7 +50,7 @@ OPTIONS: dict[str, Any] = {
     "lr": 0.001,
     "crop": 1.0,
     "cache": "off",
-    "checkpoint_every": 1,
+    "checkpoint_every": 100,
 }
 
 

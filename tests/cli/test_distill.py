@@ -278,7 +278,9 @@ def test_bad_checkpoint_is_refused_and_kept(
 
 
 def test_diverged_run_ends_with_its_own_exit_code(tiny_data: PreparedData, tmp_path: Path, capsys: Captured) -> None:
-    line = words(tiny_data, tmp_path, "wild", lr="1e30", warmup="0", optimiser="sgd", iterations="40")
+    line = words(
+        tiny_data, tmp_path, "wild", lr="1e30", warmup="0", optimiser="sgd", iterations="40", checkpoint_every=1
+    )
     assert xmodal(line) == 5
     assert "diverged.json" in capsys.readouterr().err
     found = json.loads((tmp_path / "distill" / "wild" / "diverged.json").read_text())

@@ -283,7 +283,7 @@ def test_numbers_out_of_range_are_refused_by_name(option: str, value: Any, data:
 
 
 def test_diverged_run_names_its_images_and_keeps_its_last_checkpoint(data: PreparedData, tmp_path: Path) -> None:
-    wild = settings(data, lr=1e30, warmup=0, iterations=20, optimiser="sgd")
+    wild = settings(data, lr=1e30, warmup=0, iterations=20, optimiser="sgd", checkpoint_every=1)
     with pytest.raises(DivergedError, match=r"diverged\.json"):
         finetune(wild, runs=tmp_path, name="wild")
     run = tmp_path / "finetune" / "wild"

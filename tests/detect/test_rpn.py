@@ -44,7 +44,7 @@ OPTIONS: dict[str, Any] = {
     "threads": 1,
     "workers": 0,
     "lr": 0.002,
-    "checkpoint_every": 1,
+    "checkpoint_every": 100,
 }
 SUPPRESSION = 0.7
 

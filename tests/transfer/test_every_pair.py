@@ -28,7 +28,7 @@ def network(kind: str, role: str) -> Backbone:
 
 @cache
 def images() -> torch.Tensor:
-    return torch.randint(0, 256, (2, 3, *ODD_HW), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return torch.randint(0, 256, (1, 3, *ODD_HW), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
 @cache

@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_runs import PATIENCE_S, assert_same_student, finish, steps_in_metrics, words
@@ -22,7 +23,8 @@ from xmodal_cli.transfer.distill import COMMAND
 
 STEPS = 64
 GLANCE_S = 0.0005  # between two looks for a file: half-written ones lie there for some milliseconds
-LIVE, CACHED = {"iterations": STEPS}, {"iterations": STEPS, "cache": "on"}
+LIVE: dict[str, Any] = {"iterations": STEPS, "checkpoint_every": 1}
+CACHED = {**LIVE, "cache": "on"}
 
 Moment = Callable[[Forked, Path, Path], None]
 
@@ -32,7 +34,7 @@ def never_killed(tiny_data: PreparedData, tmp_path_factory: pytest.TempPathFacto
     """Runs that nobody disturbed, live and cached, both without workers."""
     folder = tmp_path_factory.mktemp("undisturbed")
     for name, changes in (("live", LIVE), ("cached", CACHED)):
-        finish(fork(words(tiny_data, folder, name, **changes), folder / "cache"))
+        finish(fork(words(tiny_data, folder, name, **{**changes, "checkpoint_every": STEPS}), folder / "cache"))
     return {name: folder / COMMAND / name for name in ("live", "cached")}
 
 
@@ -123,7 +125,7 @@ def test_interrupted_run_saves_says_how_to_go_on_and_resumes_to_the_same(
 ) -> None:
     """The whole process group gets the signal, workers too, as from a terminal or a batch system."""
     run, cache = tmp_path / COMMAND / "run", tmp_path / "cache"
-    line = words(tiny_data, tmp_path, "run", workers=workers, **LIVE, **{"checkpoint_every": 1000})
+    line = words(tiny_data, tmp_path, "run", workers=workers, **{**LIVE, "checkpoint_every": 1000})
     process = fork(line, cache)
     while_there_is("metrics.jsonl")(process, run, cache)  # written at step 10 the first time
     os.killpg(process.pid, sent)
