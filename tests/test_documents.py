@@ -108,14 +108,41 @@ def stamps(folder: Path) -> dict[str, tuple[int, int]]:
     return {path.relative_to(folder).as_posix(): (stat.st_mtime_ns, stat.st_size) for path, stat in found.items()}
 
 
+@pytest.fixture(scope="session")
+def as_made(workplace: Path) -> dict[str, tuple[int, int]]:
+    """The stamps of the workplace as this process found it."""
+    return stamps(workplace)
+
+
+@pytest.fixture(scope="session")
+def untouched() -> list[Path]:
+    """A copy of the workplace in which a command line has left everything as it was, if there is one."""
+    return []
+
+
 @pytest.fixture
-def at_work(workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A copy of it, the current folder, for one command line."""
-    before = stamps(workplace)
-    shutil.copytree(workplace, tmp_path / "work", symlinks=True, copy_function=link_or_copy)
-    monkeypatch.chdir(tmp_path / "work")
-    yield tmp_path / "work"
-    assert stamps(workplace) == before, "a file was changed where it lies"
+def at_work(
+    workplace: Path,
+    as_made: dict[str, tuple[int, int]],
+    untouched: list[Path],
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Path]:
+    """A copy of the workplace, the current folder, for one command line."""
+    if untouched:
+        copy = untouched.pop()
+    else:
+        copy = tmp_path_factory.mktemp("at-work") / "work"
+        shutil.copytree(workplace, copy, symlinks=True, copy_function=link_or_copy)
+    before = stamps(copy)
+    with monkeypatch.context() as there:
+        there.chdir(copy)
+        yield copy
+    if stamps(copy) == before:
+        untouched.append(copy)
+    else:
+        assert stamps(workplace) == as_made, "a file was changed where it lies"
+        shutil.rmtree(copy.parent)
 
 
 def make_room_for(words: list[str]) -> None:
