@@ -25,7 +25,7 @@ from xmodal_cli.detect.prediction import predict_images
 from xmodal_cli.detect.run_evaluation import evaluate_runs
 from xmodal_cli.detect.unadapted import show_unadapted
 from xmodal_cli.detect.zero_shot import Scoring, zero_shot
-from xmodal_cli.errors import SettingsError
+from xmodal_cli.errors import DataError, SettingsError
 from xmodal_cli.models.detector_files import read_detector
 from xmodal_cli.pictures.subjects import open_subject, start_of, teacher_of
 from xmodal_cli.runs.folder import RunFolder, open_run
@@ -149,8 +149,11 @@ def test_map_under_the_detector_is_what_the_transfer_predicts_of_its_teacher(
 def test_joined_run_is_scored_and_fused_as_any_other(
     data: PreparedData, detector: Trained, student: RunFolder, tmp_path: Path
 ) -> None:
-    scoring = Scoring(data, "val", fuse=True, device="cpu")
-    result = zero_shot(detector, student, scoring, runs=tmp_path, name="joined")
+    scoring, seen = Scoring(data, "val", fuse=True, device="cpu"), []
+    result = zero_shot(
+        detector, student, scoring, runs=tmp_path, name="joined", watch=lambda *state: seen.append(state)
+    )
+    assert [done for done, _ in seen] == list(range(1, len(data.ids("val")) + 1)), "one pass for all three rows"
     assert [row[0] for row in result.rows()] == ["near", "far", "never", "mean"]
     assert result.columns() == ["class", "detector", "zero-shot disparity", "fused"]
     alone = replace(result, scores={"zero_shot": result.scores["zero_shot"]})
@@ -279,10 +282,26 @@ def test_what_cannot_be_scored_is_refused_before_a_run_is_made(
         (Scoring(strange, "val"), "no class in common"),
         (Scoring(data, "val", proposals="tinny"), "has no proposals 'tinny'"),
         (Scoring(other, "val"), "disparity"),
+        (Scoring(data, "val", size=10), "--size must be at least"),
+        (Scoring(data, "val", device="tpu"), "tpu"),
+        (Scoring(data, "val", precision="fp8"), "fp8"),
     ):
         with pytest.raises(SettingsError, match=told):
             zero_shot(detector, student, scoring, runs=tmp_path)
         assert not any(tmp_path.iterdir())
+
+
+def test_name_that_is_taken_is_not_said_to_be_resumable(
+    data: PreparedData, detector: Trained, student: RunFolder, tmp_path: Path
+) -> None:
+    first = zero_shot(detector, student, None, runs=tmp_path, name="taken").run
+    with pytest.raises(SettingsError, match="not empty") as error:
+        zero_shot(detector, student, None, runs=tmp_path, name="taken")
+    assert error.value.hint == "Give it another --run-name, or replace it with --overwrite."
+    (first / "card.json").unlink()
+    with pytest.raises(DataError, match="not finished") as error_of_half:
+        open_run(first).card()
+    assert error_of_half.value.hint == "Make it again, with --overwrite."
 
 
 def test_transfer_auto_wants_a_detector(data: PreparedData, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from xmodal_cli.detect.mask_evaluation import Projection, detect_masks, evaluate
 from xmodal_cli.detect.mask_samples import eligible, mask_places
 from xmodal_cli.detect.mask_settings import PRESETS
 from xmodal_cli.detect.mask_training import rehearse, resume, train_masks
+from xmodal_cli.detect.run_detection import Looking
 from xmodal_cli.errors import DataError, SettingsError
 from xmodal_cli.models.backbones import skeleton
 from xmodal_cli.models.hypercolumn import Boxes
@@ -183,7 +184,7 @@ def test_the_papers_preset_trains(data: PreparedData, runs: Path, tmp_path: Path
     assert [level["first_centre_yx"] for level in levels] == [None, None]
     assert [level["kernel"] for level in levels] == [3, 1]
     assert load_segmenter(open_run(run))[0].centred is False
-    found = detect_masks([open_run(run)], data, data.ids("val")[:1], Projection(False), device="cpu")
+    found = detect_masks([open_run(run)], data, data.ids("val")[:1], Projection(False), Looking(device="cpu"))
     assert found.projection.centred is False
 
 
@@ -229,9 +230,9 @@ def test_classes_that_only_one_side_has_are_left_out_and_said(data: PreparedData
 
 def test_masks_of_two_runs_are_averaged(data: PreparedData, runs: Path) -> None:
     ids = data.ids("val")[:2]
-    both = detect_masks(masked(runs, "rgb", "disparity"), data, ids, Projection(False), device="cpu")
-    one = detect_masks(masked(runs, "rgb", "rgb"), data, ids, Projection(False), device="cpu")
-    alone = detect_masks(masked(runs, "rgb"), data, ids, Projection(False), device="cpu")
+    both = detect_masks(masked(runs, "rgb", "disparity"), data, ids, Projection(False), Looking(device="cpu"))
+    one = detect_masks(masked(runs, "rgb", "rgb"), data, ids, Projection(False), Looking(device="cpu"))
+    alone = detect_masks(masked(runs, "rgb"), data, ids, Projection(False), Looking(device="cpu"))
     assert len(both.masks) == len(both.detections)
     assert np.array_equal(one.detections.scores, alone.detections.scores)
     assert one.masks == alone.masks  # the mean of a thing with itself

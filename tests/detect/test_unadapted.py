@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.datasets.assembly import modality_info
 from xmodal_cli.detect.branches import Trained, load_trained
 from xmodal_cli.detect.finetune import finetune
-from xmodal_cli.detect.run_evaluation import detect_together
+from xmodal_cli.detect.run_detection import Looking, detect_together
+from xmodal_cli.detect.run_evaluation import evaluate_runs, learned_from
 from xmodal_cli.detect.unadapted import show_unadapted
 from xmodal_cli.errors import SettingsError
 from xmodal_cli.models.detector_files import read_detector
@@ -37,7 +39,7 @@ def detector(data: PreparedData, tmp_path_factory: pytest.TempPathFactory) -> Tr
 
 
 def found_by(run: RunFolder, data: PreparedData) -> Any:
-    return detect_together([run], data, data.ids("val"), device="cpu").detections
+    return detect_together([run], data, data.ids("val"), Looking(device="cpu")).detections
 
 
 def test_shown_colour_it_finds_what_the_detector_finds(data: PreparedData, detector: Trained, tmp_path: Path) -> None:
@@ -53,6 +55,20 @@ def test_shown_another_modality_it_looks_at_that(data: PreparedData, detector: T
     assert run.card()["branches"][0]["modality"] == "disparity"
     other, own = found_by(run, data), found_by(detector.run, data)
     assert len(other) != len(own) or not np.array_equal(other.scores, own.scores)
+
+
+def test_scored_on_another_data_set_nothing_is_said_of_images_that_it_did_not_learn_from(
+    data: PreparedData, detector: Trained, tmp_path: Path
+) -> None:
+    shutil.copytree(data.root, tmp_path / "other")
+    other = PreparedData.open(tmp_path / "other")
+    here, there = (
+        show_unadapted(detector, each, "disparity", runs=tmp_path, name=each.root.name) for each in (data, other)
+    )
+    assert learned_from(here, data, "train") == [f"data learned from {len(data.ids('train'))} of the 22 images scored."]
+    assert learned_from(there, other, "train") == []
+    fewer = replace(other, splits=("val",))
+    assert evaluate_runs([there], fewer, split="val", device="cpu", root=tmp_path).notes == ()
 
 
 def test_command_scores_a_detector_without_student(

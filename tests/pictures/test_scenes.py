@@ -13,7 +13,7 @@ from tiny_detectors import FAR, NEAR
 from xmodal_cli.data.annotations import Annotations
 from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.detect.detection_files import write_detections
-from xmodal_cli.detect.run_evaluation import detect_together
+from xmodal_cli.detect.run_detection import Looking, detect_together
 from xmodal_cli.errors import DataError, SettingsError
 from xmodal_cli.metrics.detections import Detections
 from xmodal_cli.pictures.canvas import COLOURS
@@ -36,7 +36,7 @@ def objects(data: PreparedData) -> Annotations:
 
 def test_file_of_a_run_shows_what_the_run_shows(detecting: RunFolder, proposed: PreparedData, tmp_path: Path) -> None:
     shown = proposed.ids("val")
-    found = detect_together([detecting], proposed, shown, device="cpu").detections
+    found = detect_together([detecting], proposed, shown, Looking(device="cpu")).detections
     write_detections(tmp_path / "found.json", found, proposed, "val")
     by_run = scenes_of_runs([detecting], proposed, "val", shown, 9, device="cpu", **LIMITS)
     by_file = scenes_in_file(tmp_path / "found.json", proposed, "val", shown, 9, **LIMITS)

@@ -15,7 +15,7 @@ from xmodal_cli.errors import Interrupted, SettingsError
 from xmodal_cli.models.weights import load_file, without_heads
 from xmodal_cli.runs.folder import open_run
 from xmodal_cli.runs.session import Watchers
-from xmodal_cli.studies.demo import ROWS, VAL, Demo, DemoSettings, demo, steps
+from xmodal_cli.studies.demo import ROWS, VAL, Demo, DemoSettings, demo, recipe, steps
 from xmodal_cli.studies.demo_report import NO_PROOF, write_demo_report
 from xmodal_cli.studies.steps import Moment
 
@@ -71,6 +71,12 @@ def test_what_is_finished_is_kept(made: Demo) -> None:
     assert all(moment.kept for moment in told)
     assert again.to_dict() == made.to_dict()
     assert len(told) == len(steps(made.settings)) == 2 + len(TRAINED) + 2 + 3  # passes that measure
+
+
+def test_device_is_that_of_every_training_and_measurement() -> None:
+    made = recipe(DemoSettings(device="cpu"), 0)
+    assert {each.given["device"] for each in made.trainings.values()} == {"cpu"}
+    assert {each.device for each in made.scores.values()} == {"cpu"}
 
 
 def test_folder_of_another_demo_is_refused(made: Demo) -> None:

@@ -24,15 +24,18 @@ from torchvision.models import squeezenet1_1
 from xmodal_cli.cli.app import run as xmodal
 from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.data.proposals import write_proposals
+from xmodal_cli.detect.branches import load_trained
 from xmodal_cli.detect.mask_evaluation import evaluate_masks
 from xmodal_cli.detect.probe_evaluation import evaluate_probe
 from xmodal_cli.detect.run_evaluation import evaluate_runs
+from xmodal_cli.detect.unadapted import show_unadapted
 from xmodal_cli.errors import Interrupted, SettingsError
 from xmodal_cli.metrics.paper import paper_table
 from xmodal_cli.models.weights import load_file
 from xmodal_cli.runs.folder import open_run
 from xmodal_cli.runs.session import Watchers
 from xmodal_cli.studies import table1, table7
+from xmodal_cli.studies.joints import Joint
 from xmodal_cli.studies.plan import Plan, Recipe
 from xmodal_cli.studies.reproduce import TABLES, estimate, gather, recipes, reproduce, steps
 from xmodal_cli.studies.steps import Moment, Step
@@ -254,6 +257,21 @@ def test_table4_transfers_at_every_layer_of_the_paper() -> None:
     assert made.trainings["student-conv3+fc7"].given["transfer"] == ("conv3:conv3", "fc7:fc7")
     assert made.trainings["student-conv3+fc7"].given["regions"] == "proposals"
     assert "regions" not in made.trainings["student-conv3"].given
+
+
+def test_zero_shot_run_of_the_readers_own_is_not_replaced(made: Plan, tmp_path: Path) -> None:
+    plan = replace(made, table="table5", rows=("as-it-is",), runs=tmp_path)
+    (joint,) = (step for step in steps(plan) if isinstance(step, Joint))
+    own = show_unadapted(
+        load_trained(open_run(made.runs / "finetune" / "3A-0")),
+        PreparedData.open(made.data),
+        "disparity",
+        runs=tmp_path,
+        name=joint.name,
+    )
+    with pytest.raises(SettingsError, match="was joined of"):
+        reproduce(plan)
+    assert own.finished
 
 
 def test_rows_that_share_a_detector_are_measured_in_one_pass() -> None:

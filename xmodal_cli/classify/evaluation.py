@@ -23,7 +23,8 @@ from xmodal_cli.classify.build import numbered
 from xmodal_cli.classify.task import class_probabilities
 from xmodal_cli.data.labels import clips, image_labels
 from xmodal_cli.data.prepared import PreparedData
-from xmodal_cli.detect.run_evaluation import check_encoding, learned_from
+from xmodal_cli.detect.run_detection import check_encoding
+from xmodal_cli.detect.run_evaluation import learned_from
 from xmodal_cli.detect.scoring import COMMAND, RESULTS, evaluation_folder
 from xmodal_cli.detect.start import CLASSIFICATION
 from xmodal_cli.errors import SettingsError

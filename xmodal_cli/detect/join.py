@@ -118,7 +118,8 @@ def join(trained: Trained, student_run: RunFolder) -> Joined:
     check_student(student_run)
     if trained.run.command == ZERO_SHOT:
         raise SettingsError(
-            f"The lower part of {trained.run.path} is a student already.",
+            f"{trained.run.path} is a zero-shot detector: its lower part is a student already, or is shown another "
+            "modality as it is.",
             f"Name the detector that it was made from: --detector {trained.card['detector']['run']}",
         )
     student = load_student(student_run)

@@ -23,9 +23,10 @@ from xmodal_cli import files
 from xmodal_cli.data.masks import compressed, encode_masks
 from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.detect.detection_files import read_detections, read_segmentations, write_detections
-from xmodal_cli.detect.hypercolumns import Segmenter, load_segmenter
+from xmodal_cli.detect.hypercolumns import BOXES_AT_ONCE, Segmenter, load_segmenter
 from xmodal_cli.detect.mask_samples import check_masks
-from xmodal_cli.detect.run_evaluation import Together, at_size, detect_together, reading_notes
+from xmodal_cli.detect.run_detection import AS_TRAINED, Looking, Together, at_size, detect_together
+from xmodal_cli.detect.run_evaluation import reading_notes
 from xmodal_cli.detect.scoring import (
     COMMAND,
     DETECTIONS,
@@ -39,7 +40,6 @@ from xmodal_cli.detect.superpixels import FOLDER, THRESHOLD, on_pixels, on_super
 from xmodal_cli.errors import DataError, SettingsError
 from xmodal_cli.metrics.detections import Detections
 from xmodal_cli.metrics.region_ap import RegionResult, region_ap
-from xmodal_cli.runs.device import resolve_device, resolve_precision
 from xmodal_cli.runs.folder import CONFIG, RunFolder
 
 Watcher = Callable[[int, int], None]  # (images seen, images in all)
@@ -139,12 +139,10 @@ def detect_masks(
     data: PreparedData,
     ids: Sequence[str],
     projection: Projection,
+    looking: Looking = AS_TRAINED,
     *,
-    device: str = "auto",
-    precision: str = "fp32",
     watch: Watcher = lambda done, total: None,
     least_score: float | None = None,
-    **detecting: Any,
 ) -> Masked:
     """Find objects in images of a data set, and the pixels of each.
 
@@ -153,10 +151,9 @@ def detect_masks(
         data: the prepared data set.
         ids: which images.
         projection: how probabilities become regions.
-        device, precision: where and how.
+        looking: how detectors look at images.
         watch: told how many images have been seen, of twice as many: first detectors look at all, then masks are made.
         least_score: weaker detections get no mask and are left out.
-        detecting: `proposals`, `size` and `classes` of `run_evaluation.detect_together`.
 
     Raises:
         XmodalError: settings, runs or data are at fault.
@@ -169,16 +166,14 @@ def detect_masks(
         runs,
         data,
         ids,
-        device=device,
-        precision=precision,
+        looking,
         watch=lambda done, total: watch(done, 2 * count),
-        **detecting,
     )
     found = together.detections
     if least_score is not None:
         found = found[found.scores >= least_score]
-    on, size = resolve_device(device), detecting.get("size")
-    segmenters = [replace(each, branch=at_size(each.branch, size)).to(on) for each in loaded]
+    on, precision = looking.resolved()
+    segmenters = [replace(each, branch=at_size(each.branch, looking.size)).to(on) for each in loaded]
     own_labels = _own_labels(together.classes.labels, len(data.classes))
     masks: list[Rle | None] = [None] * len(found)
     for number, name in enumerate(ids):
@@ -186,7 +181,7 @@ def detect_masks(
         if len(mine):
             here = found[mine]
             probabilities = fused_probabilities(
-                segmenters, data, name, here.boxes_xyxy, own_labels[here.labels], on, resolve_precision(precision, on)
+                segmenters, data, name, here.boxes_xyxy, own_labels[here.labels], on, precision
             )
             for index, mask in zip(mine, regions(probabilities, here.boxes_xyxy, data, name, projection), strict=True):
                 masks[index] = mask
@@ -230,14 +225,17 @@ def regions(
     projection: Projection,
 ) -> list[Rle]:
     """Regions of one image, as compressed RLE, in the order of the boxes."""
-    size_hw = data.size_hw(name)
-    threshold, centred = projection.threshold, projection.centred
-    if projection.superpixels:
-        labels = superpixels_of(data, name)
-        masks = on_superpixels(probabilities, boxes_xyxy, labels, threshold, centred=centred)
-    else:
-        masks = on_pixels(probabilities, boxes_xyxy, size_hw, threshold, centred=centred)
-    return encode_masks(masks, size_hw)
+    size_hw, threshold, centred = data.size_hw(name), projection.threshold, projection.centred
+    labels = superpixels_of(data, name) if projection.superpixels else None
+    found: list[Rle] = []
+    for first in range(0, len(boxes_xyxy), BOXES_AT_ONCE):
+        part = slice(first, first + BOXES_AT_ONCE)
+        if labels is None:
+            masks = on_pixels(probabilities[part], boxes_xyxy[part], size_hw, threshold, centred=centred)
+        else:
+            masks = on_superpixels(probabilities[part], boxes_xyxy[part], labels, threshold, centred=centred)
+        found += encode_masks(masks, size_hw)
+    return found
 
 
 def evaluate_masks(
@@ -277,11 +275,7 @@ def evaluate_masks(
         data,
         ids,
         projection,
-        proposals=proposals,
-        size=size,
-        classes=classes,
-        device=device,
-        precision=precision,
+        Looking(proposals, size, device, precision, classes),
         watch=watch,
     )
     seconds = (time.monotonic() - began) / max(1, len(ids))

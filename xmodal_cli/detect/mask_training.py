@@ -12,13 +12,13 @@ from typing import Any
 
 import xmodal_cli
 from xmodal_cli.data.memory import MEMORY_SHARE, free_memory_bytes
-from xmodal_cli.detect.branches import branch_file
+from xmodal_cli.detect.branches import branch_file, save_branch
 from xmodal_cli.detect.hypercolumns import COMMAND, WEIGHTS
 from xmodal_cli.detect.mask_build import MaskPlan, build
 from xmodal_cli.detect.mask_samples import MaskSamples, collate
 from xmodal_cli.detect.mask_settings import MaskSettings
 from xmodal_cli.detect.mask_task import MaskTask
-from xmodal_cli.models.weights import load_file, save_file
+from xmodal_cli.models.weights import save_file
 from xmodal_cli.runs.fit import Task
 from xmodal_cli.runs.folder import RunFolder
 from xmodal_cli.runs.session import Watchers
@@ -96,7 +96,7 @@ def _save(plan: MaskPlan, run: RunFolder, task: Task, figures: Mapping[str, Any]
     """Write the classifiers, the detector beside them, and the card; the card last, which makes the run finished."""
     segmenter, detector_card, data = plan.segmenter, plan.detector.card(), plan.data
     save_file(run.path / WEIGHTS, dict(segmenter.head.state_dict()))
-    save_file(run.path / branch_file(0), load_file(plan.detector.path / plan.described["file"]))
+    save_branch(run, 0, segmenter.branch.detector)
     kept = ("classes", "size", "cutoffs", "proposals")
     run.finish(
         {

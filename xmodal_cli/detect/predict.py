@@ -126,11 +126,12 @@ def detect_ensembles(
             scores, moved = _scored(ensemble.branches, opinions, boxes, cutoffs)
             own.append(_best_of_image(number, scores, moved, cutoffs.per_image))
         watch(number + 1, len(ids))
-    kept = [ensemble.cutoffs for ensemble in ensembles]
-    return [
-        suppress(within_budget(Detections.of(own), each.per_image_mean * len(ids)), each.nms)
-        for own, each in zip(found, kept, strict=True)
-    ]
+    return [_left(own, ensemble.cutoffs, len(ids)) for own, ensemble in zip(found, ensembles, strict=True)]
+
+
+def _left(found: list[Detections], cutoffs: Cutoffs, images: int) -> Detections:
+    """What budget and suppression leave of what was found in each image."""
+    return suppress(within_budget(Detections.of(found), cutoffs.per_image_mean * images), cutoffs.nms)
 
 
 @torch.no_grad()
@@ -187,7 +188,8 @@ def _scored(
     boxes = boxes[chosen]
     fused = fuse([opinions.of(branch, boxes) for branch in branches])
     if not bool(torch.isfinite(fused.scores).all()):
-        raise XmodalError("The detector's scores are not finite.", "Train it again with a lower --lr.")
+        seen = " and ".join(branch.modality for branch in branches)
+        raise XmodalError(f"The scores of the detector of {seen} are not finite.", "Train it again with a lower --lr.")
     scores = fused.scores.softmax(1)[:, 1:].cpu()
     classes = scores.shape[1]
     deltas = torch.zeros(len(boxes), classes, 4) if fused.deltas is None else fused.deltas[:, 1:].cpu()

@@ -15,13 +15,8 @@ from xmodal_cli.data.proposals import if_stored, open_proposals, require
 from xmodal_cli.detect.branches import Trained
 from xmodal_cli.detect.class_names import check_given, match_classes
 from xmodal_cli.detect.join import check_student, join_runs, size_notes
-from xmodal_cli.detect.run_evaluation import (
-    DetectionEvaluation,
-    check_encoding,
-    check_of_regions,
-    evaluate_runs,
-    evaluate_visions,
-)
+from xmodal_cli.detect.run_detection import Looking, check_encoding, check_of_regions
+from xmodal_cli.detect.run_evaluation import DetectionEvaluation, evaluate_ensembles, evaluate_visions
 from xmodal_cli.detect.scoring import check_metric, labelled_images
 from xmodal_cli.detect.unadapted import show_unadapted
 from xmodal_cli.detect.vision_join import Vision, join_vision, load_vision, taught_with, vision_size_notes
@@ -99,6 +94,10 @@ class Scoring:
     device: str = "auto"
     precision: str = "fp32"
 
+    def looking(self, classes: Mapping[str, str] | None = None) -> Looking:
+        """How detectors look at the images."""
+        return Looking(self.proposals, self.size, self.device, self.precision, classes)
+
 
 def zero_shot(
     trained: Trained,
@@ -146,7 +145,16 @@ def zero_shot(
         subjects = {ALONE: [joined]}
         if scoring.fuse:
             subjects |= {DETECTOR: [trained.run], FUSED: [trained.run, joined]}
-        scores = {key: _scored(subject, scoring, classes, runs, watch) for key, subject in subjects.items()}
+        found = evaluate_ensembles(
+            list(subjects.values()),
+            scoring.data,
+            scoring.looking(classes),
+            split=scoring.split,
+            metric=scoring.metric,
+            root=runs,
+            watch=watch,
+        )
+        scores = dict(zip(subjects, found, strict=True))
     return ZeroShotResult(joined.path, str(trained.run.path), modality, scores, notes)
 
 
@@ -206,26 +214,9 @@ def _check(scoring: Scoring | None, known: Sequence[str], student: RunFolder | s
         check_given(classes, known, None)
         return
     check_metric(scoring.metric)
+    scoring.looking().resolved()
     labelled_images(scoring.data, scoring.split)
     match_classes(known, scoring.data.classes, classes)
     if isinstance(student, RunFolder):
         check_student(student)
         check_encoding(student.card()["modality"], student.card()["encoding"], scoring.data)
-
-
-def _scored(
-    subject: list[RunFolder], scoring: Scoring, classes: Mapping[str, str] | None, runs: Path, watch: Watcher
-) -> DetectionEvaluation:
-    return evaluate_runs(
-        subject,
-        scoring.data,
-        split=scoring.split,
-        metric=scoring.metric,
-        proposals=scoring.proposals,
-        size=scoring.size,
-        classes=classes,
-        device=scoring.device,
-        precision=scoring.precision,
-        root=runs,
-        watch=watch,
-    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from xmodal_cli.data.masks import decode_mask
 from xmodal_cli.data.prepared import PreparedData
@@ -12,7 +11,7 @@ from xmodal_cli.detect.branches import DETECTORS, is_vision
 from xmodal_cli.detect.detection_files import read_detections, read_segmentations
 from xmodal_cli.detect.hypercolumns import COMMAND as MASKS
 from xmodal_cli.detect.mask_evaluation import Projection, detect_masks
-from xmodal_cli.detect.run_evaluation import detect_together, detect_visions, same_kind
+from xmodal_cli.detect.run_detection import Looking, detect_together, detect_visions, same_kind
 from xmodal_cli.detect.vision_join import load_vision
 from xmodal_cli.errors import SettingsError, closest
 from xmodal_cli.pictures.detections import Scene, scenes_of
@@ -73,9 +72,9 @@ def scenes_of_runs(
                 "Name a run of `xmodal finetune`.",
             )
     shown = choose_ids(data, split, wanted, count)
-    how: dict[str, Any] = {"classes": classes, "device": device, "watch": watch}
+    looking = Looking(device=device, classes=classes)
     if all(run.command == MASKS for run in runs):
-        made = detect_masks(runs, data, shown, Projection(), least_score=least_score, **how)
+        made = detect_masks(runs, data, shown, Projection(), looking, least_score=least_score, watch=watch)
         masks = [
             decode_mask(mask, data.size_hw(shown[image]))
             for mask, image in zip(made.masks, made.detections.images.tolist(), strict=True)
@@ -84,9 +83,9 @@ def scenes_of_runs(
         return scenes_of(made.detections, shown, shown, annotations, least_score=least_score, most=most, masks=masks)
     if any(is_vision(run) for run in runs):
         visions = [load_vision(run) for run in same_kind(runs)]
-        found = detect_visions(visions, data, shown, **how)[0]
+        found = detect_visions(visions, data, shown, classes=classes, device=device, watch=watch)[0]
     else:
-        found = detect_together(runs, data, shown, **how).detections
+        found = detect_together(runs, data, shown, looking, watch=watch).detections
     return scenes_of(found, shown, shown, data.annotations(split), least_score=least_score, most=most)
 
 

@@ -39,6 +39,7 @@ MADE_BY = {
     "classification": "finetune --task classification",
     "rpn": "prepare proposals DATA --method rpn",
 }
+MADE_AT_ONCE = ("zero-shot",)  # commands whose runs cannot be continued: nothing is trained
 NOT_YET_A_RUN = (LOCK, CHECKPOINTS, ENVIRONMENT)  # what a run has before its settings are written
 REPORTED_PACKAGES = ("torch", "torchvision", "timm", "numpy", "opencv-python", "safetensors", "typer")
 
@@ -86,7 +87,10 @@ class RunFolder:
         path = self.path / CARD
         if not path.is_file():
             raise DataError(
-                f"The run {self.path} is not finished: it has no {CARD}.", f"Continue it with {self.resume()}"
+                f"The run {self.path} is not finished: it has no {CARD}.",
+                "Make it again, with --overwrite."
+                if self.command in MADE_AT_ONCE
+                else f"Continue it with {self.resume()}",
             )
         card: dict[str, Any] = json.loads(path.read_text())
         return card
@@ -218,10 +222,8 @@ def create(root: Path, command: str, name: str | None, *, default_name: str, ove
         name = f"{default_name}-{datetime.date.today():%Y%m%d}-{secrets.token_hex(2)}"
     run = RunFolder(root / command / name, command)
     if run.path.exists() and any(entry.name not in NOT_YET_A_RUN for entry in run.path.iterdir()) and not overwrite:
-        raise SettingsError(
-            f"The run folder {run.path} is not empty.",
-            f"Continue that run with `{run.resume()}`, or replace it with --overwrite.",
-        )
+        on = "Give it another --run-name" if command in MADE_AT_ONCE else f"Continue that run with `{run.resume()}`"
+        raise SettingsError(f"The run folder {run.path} is not empty.", f"{on}, or replace it with --overwrite.")
     run.lock()
     if overwrite:
         _empty(run.path)

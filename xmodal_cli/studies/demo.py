@@ -141,7 +141,7 @@ class Demo:
 
 def recipe(settings: DemoSettings, seed: int) -> Recipe:
     """Every training and measurement of one seed."""
-    plan = Plan("demo", settings.data, settings.runs, "small", NETWORK, "", split=VAL)
+    plan = Plan("demo", settings.data, settings.runs, "small", NETWORK, "", split=VAL, device=settings.device)
     made, (teach, transfer, few) = Recipe(plan, seed, plan.data), settings.scale.steps
     shared = {**DETECTOR, "device": settings.device}
     on_few = {**shared, "modality": "hha", "split": FEW, "iterations": few}

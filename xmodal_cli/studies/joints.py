@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from xmodal_cli import files
 from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.detect.branches import ZERO_SHOT
 from xmodal_cli.detect.join import join_runs, open_detector
 from xmodal_cli.detect.unadapted import show_unadapted
+from xmodal_cli.errors import SettingsError
 from xmodal_cli.runs.folder import CARD, RunFolder
 from xmodal_cli.runs.session import Watchers
 from xmodal_cli.studies.trainings import Training
@@ -44,9 +47,15 @@ class Joint:
         return self.runs / ZERO_SHOT / self.name
 
     def finished(self) -> bool:
-        """Whether the run is there, joined of the two as they are now."""
-        made_of = self.path / MADE_OF
-        return made_of.is_file() and made_of.read_text() == self._parts() and RunFolder(self.path, ZERO_SHOT).finished
+        """Whether the run is there, joined of the two as they are now.
+
+        Raises:
+            SettingsError: a run of that name is there that no study has joined, of others than these.
+        """
+        made_of, run = self.path / MADE_OF, RunFolder(self.path, ZERO_SHOT)
+        if run.finished and not made_of.is_file():
+            self._check_own(run.card()["settings"])
+        return made_of.is_file() and made_of.read_text() == self._parts() and run.finished
 
     def carry_out(self, watchers: Watchers) -> None:
         """Join them."""
@@ -61,6 +70,16 @@ class Joint:
     def seconds(self) -> None:
         """Nothing is trained."""
         return
+
+    def _check_own(self, settings: Mapping[str, Any]) -> None:
+        parts = [None if part is None else str(part.path.resolve()) for part in (self.detector, self.student)]
+        own = [settings["detector"], settings["student"]]
+        if own != parts:
+            found, wanted = (" and ".join(filter(None, each)) for each in (own, parts))
+            raise SettingsError(
+                f"The run {self.path} was joined of {found}; expected one of {wanted}.",
+                "Give another --runs folder, or rename that run.",
+            )
 
     def _parts(self) -> str:
         """The hashes of what it is made of."""

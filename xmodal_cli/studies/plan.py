@@ -50,6 +50,7 @@ class Plan:
         seeds: each row is made with each of them.
         rows: the rows wanted; all if empty.
         train, split: what is learned from, what is scored.
+        device: where rows are measured.
         given: further settings by command, `{"finetune": {"iterations": 2000}}`.
     """
 
@@ -69,6 +70,7 @@ class Plan:
     split: str = "val"
     given: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     more_data: tuple[Path, ...] = ()
+    device: str = "auto"
 
     @property
     def every_data(self) -> tuple[Path, ...]:
@@ -229,7 +231,8 @@ class Recipe:
             self.joints[run].modality if run in self.joints else self.trainings[run].given["modality"] for run in runs
         }
         (other,) = seen - {COLOUR} or {COLOUR}
-        return Score(self._named(name, other), title, paths, self.data, plan.split, plan.folder, plan.runs, kind)
+        named = self._named(name, other)
+        return Score(named, title, paths, self.data, plan.split, plan.folder, plan.runs, kind, plan.device)
 
 
 def _copied(network: str, weights: Path | None) -> dict[str, Any]:

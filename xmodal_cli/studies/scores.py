@@ -1,6 +1,7 @@
 """Steps that measure: AP of boxes or masks, of one run or of several fused, and the region probe; one document each.
 
-Detectors look at every image for minutes. Rows that share one are measured in one pass, in which it looks once.
+Detectors look at every image for minutes. Rows that share one are measured in one pass, in which it looks once; a pass
+that is stopped before it has seen every image is done again from its beginning.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from xmodal_cli import files
 from xmodal_cli.data.prepared import PreparedData
 from xmodal_cli.detect.mask_evaluation import evaluate_masks
 from xmodal_cli.detect.probe_evaluation import evaluate_probe
+from xmodal_cli.detect.run_detection import Looking
 from xmodal_cli.detect.run_evaluation import evaluate_ensembles
 from xmodal_cli.errors import DataError
 from xmodal_cli.runs.folder import CARD, open_run
@@ -139,8 +141,7 @@ class Pass:
     @property
     def title(self) -> str:
         """What is measured, in words."""
-        first, *rest = (score.title for score in self.scores)
-        return f"{first}; and {len(rest)} more rows of the same detectors" if rest else first
+        return f"{self.scores[0].title}; and rows that share a detector with it, {len(self.scores)} in all"
 
     def finished(self) -> bool:
         """Whether all of them are there."""
@@ -161,8 +162,8 @@ def measure_together(scores: Sequence[Score], watchers: Watchers) -> None:
     found = evaluate_ensembles(
         [[open_run(path) for path in score.runs] for score in scores],
         PreparedData.open(first.data),
+        Looking(device=first.device),
         split=first.split,
-        device=first.device,
         root=first.root,
         watch=watchers.filling,
     )
@@ -182,7 +183,8 @@ def passes(scores: Sequence[Score]) -> list[Score | Pass]:
 
 
 def _share(one: Score, other: Score) -> bool:
-    return one.kind == other.kind == BOXES and bool(set(one.runs) & set(other.runs))
+    same = (one.data, one.split, one.device) == (other.data, other.split, other.device)
+    return same and one.kind == other.kind == BOXES and bool(set(one.runs) & set(other.runs))
 
 
 def _read(path: Path) -> dict[str, Any]:
