@@ -2,7 +2,8 @@
 
 Short ones are executed as they stand. Long ones are tried here with `--dry-run`, and executed whole by the campaign,
 `python -m pytest tests/test_documents.py -m campaign -n0`; those that fetch published weights are part of it with
-`XMODAL_NETWORK=1`. The lines of docs/results.md stand beside the figures that they gave, and take hours.
+`XMODAL_NETWORK=1`, and `XMODAL_STEPS=3` cuts every training of it to so many steps that begin with random weights. The
+lines of docs/results.md stand beside the figures that they gave, and take hours.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ PREPARES = ("folder", "rooms", "proposals", "nyud2", "nyud2-raw", "video", "jhmd
 LONG = {*TRAINS, FETCHES, ("demo",), *(("prepare", name) for name in PREPARES)}
 LONGEST_NAME = 60  # characters; what is left out of a line is told apart by a number
 GROWING = {LOCK, LOG, METRICS}
-NETWORK = bool(os.environ.get("XMODAL_NETWORK"))
+NETWORK, STEPS = bool(os.environ.get("XMODAL_NETWORK")), os.environ.get("XMODAL_STEPS", "")
+STEPPED = ("distill", "finetune", "segmentation", "classification")
 
 
 def shown() -> list[str]:
@@ -62,20 +64,40 @@ def fetches(line: str) -> bool:
     return teaches or "imagenet" in words or command_of(words) == ("reproduce",)
 
 
-def trial(words: list[str]) -> list[str]:
-    """The same words, for a try of a long command: smaller images, and random weights where published ones are read."""
-    command, asked = command_of(words), [*words, *({"--dry-run"} - set(words))]
+def small(words: list[str]) -> list[str]:
+    """The same words with smaller images, and random weights where published ones are read."""
+    command = command_of(words)
     if command == ("reproduce",):
         tiny = ("distill.size=96", "distill.batch_size=1", "finetune.size=96", "finetune.regions=8")
         tiny = (*tiny, "classification.size=96", "classification.batch_size=1")
-        asked += ["--weights", WEIGHTS["squeezenet1_1"], "--second-weights", WEIGHTS["squeezenet1_0"]]
-        return asked + [word for setting in tiny for word in ("--set", setting)]
-    if command in TRAINS:
-        asked += ["--batch-size", "1", *CALM]
+        weights = "--weights", WEIGHTS["squeezenet1_1"], "--second-weights", WEIGHTS["squeezenet1_0"]
+        return [*words, *weights, *(word for setting in tiny for word in ("--set", setting))]
+    asked = [*words, "--batch-size", "1", *CALM] if command in TRAINS else words
     if command == ("distill",):
-        asked += ["--size", "64x80"]
-        asked += [] if "--teacher-run" in words else ["--teacher-weights", "random"]
+        random = [] if "--teacher-run" in words else ["--teacher-weights", "random"]
+        asked = [*asked, "--size", "64x80", *random]
     return with_weights(asked)
+
+
+def trial(words: list[str]) -> list[str]:
+    """The same words, for a try of a long command that trains nothing."""
+    return [*small(words), *({"--dry-run"} - set(words))]
+
+
+def cut(words: list[str], steps: str) -> list[str]:
+    """The same words, for a run of a long command that ends after few steps."""
+    command, pairs = command_of(words), list(zip(words, [*words[1:], ""], strict=True))
+    if command == ("demo",):
+        return [*words, *({"--quick"} - set(words))]
+    if command == ("reproduce",):
+        long = [setting for word, setting in pairs if word == "--set" and "epochs=" in setting]
+        kept = [word for word, after in pairs if word not in long and after not in long]
+        settings = [word for name in STEPPED for word in ("--set", f"{name}.iterations={steps}")]
+        return [*small(kept), *settings]
+    if command in TRAINS or "rpn" in words:
+        kept = [word for word, before in zip(words, ["", *words], strict=False) if "--epochs" not in (word, before)]
+        return [*small(kept), "--iterations", steps]
+    return words
 
 
 def with_weights(words: list[str]) -> list[str]:
@@ -146,9 +168,11 @@ def at_work(
 
 
 def make_room_for(words: list[str]) -> None:
-    """Take away the data set that a command is to make: its reader has none yet."""
+    """Take away what a command is to make: its reader has none yet."""
     if "--out" in words:
         shutil.rmtree(words[words.index("--out") + 1], ignore_errors=True)
+    if command_of(words) == ("prepare", "proposals"):
+        shutil.rmtree(Path(words[2], "proposals"), ignore_errors=True)
 
 
 @pytest.mark.parametrize("line", SHORT_LINES, ids=name_of)
@@ -171,9 +195,9 @@ def test_a_long_command_line_of_the_documents_can_be_tried(line: str, at_work: P
 @pytest.mark.campaign
 @pytest.mark.parametrize("line", [line for line in LONG_LINES if command_of(words_of(line)) != FETCHES], ids=name_of)
 def test_a_long_command_line_of_the_documents_works(line: str, at_work: Path) -> None:
-    if fetches(line) and not NETWORK:
+    if fetches(line) and not (NETWORK or STEPS):
         pytest.skip("reads published weights (set XMODAL_NETWORK=1 to fetch them)")
-    words = filled_in(line)
+    words = cut(filled_in(line), STEPS) if STEPS else filled_in(line)
     make_room_for(words)
     assert xmodal(words) == 0
 

@@ -32,7 +32,7 @@ def test_every_example_in_the_help_is_understood(words: tuple[str, ...]) -> None
 
 def test_every_command_of_the_map_is_understood() -> None:
     text = MAP.partition("\n")[2].replace(", xmodal", "\nxmodal")
-    assert len(command_lines(text)) == 16
+    assert len(command_lines(text)) == 19
     assert wrong(text) == {}
 
 

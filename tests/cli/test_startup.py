@@ -8,6 +8,11 @@ import sys
 from functools import cache
 
 import pytest
+from typer import Context
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from xmodal_cli.cli.app import MAP, app
 
 HEAVY = ("torch", "timm", "torchvision", "cv2", "scipy", "safetensors")
 MOST_CPU_S = 0.3
@@ -116,3 +121,15 @@ def test_worker_processes_wait_for_no_libraries_of_networks() -> None:
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "xmodal_cli.detect.samples" in loaded
     assert not set(NETWORKS) & set(loaded)
+
+
+def test_help_lists_every_command() -> None:
+    root = get_command(app)
+    assert isinstance(root, TyperGroup)
+    assert set(root.list_commands(Context(root))) == set(root.commands)
+    assert {"zero-shot", "prepare", "visualize"} <= set(root.commands)
+
+
+def test_map_names_every_step_that_trains_or_measures() -> None:
+    for command in ("demo", "distill", "finetune", "evaluate", "zero-shot", "predict", "export", "reproduce"):
+        assert f"xmodal {command} " in MAP

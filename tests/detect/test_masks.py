@@ -14,11 +14,12 @@ import tiny_runs
 import torch
 from masked_data import mask_settings, with_masks
 from safetensors.torch import load_file
-from tiny_detectors import settings
+from tiny_detectors import METHOD, settings, tiny_proposals
 from tiny_runs import assert_same_tensors, kill_at_first_report
 
 from xmodal_cli.data.masks import decode_mask
 from xmodal_cli.data.prepared import PreparedData
+from xmodal_cli.data.proposals import write_proposals
 from xmodal_cli.detect.branches import load_trained
 from xmodal_cli.detect.finetune import finetune
 from xmodal_cli.detect.hypercolumns import chosen_features, load_segmenter, paper_scales
@@ -57,6 +58,19 @@ def runs(data: PreparedData, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def masked(runs: Path, *names: str) -> list[RunFolder]:
     return [open_run(runs / "segmentation" / name) for name in names]
+
+
+def test_masks_of_other_data_than_the_detectors_are_not_said_to_have_stale_proposals(
+    runs: Path, data: PreparedData, tmp_path: Path
+) -> None:
+    """The detector learned with the proposals of its own data; those of the data that masks learned from are others."""
+    other = PreparedData.open(shutil.copytree(data.root, tmp_path / "other"))
+    fewer = [(name, tiny_proposals(name)[:9]) for name in other.all_ids]
+    write_proposals(other.root, METHOD, fewer, {"settings": {}}, overwrite=True)
+    made = replace(mask_settings(data, runs / "finetune" / "rgb"), data=str(other.root))
+    run = open_run(train_masks(made, runs=tmp_path, name="other").run)
+    notes = evaluate_masks([run], other, split="val", projection=Projection(False), device="cpu", root=tmp_path).notes
+    assert not any("made anew" in note for note in notes)
 
 
 def test_masks_learn_the_shape_of_objects(data: PreparedData, runs: Path) -> None:

@@ -38,10 +38,14 @@ xmodal carries supervision from images with labels (RGB) to paired images withou
   6  xmodal finetune --data DATA --modality disparity --init runs/distill/latest
                                             a detector from few labels
   7  xmodal evaluate RUN                    its AP; with a second RUN, of both fused
+  8  xmodal zero-shot --detector RUN --student RUN
+                                            a detector from no labels: a colour detector above a student
 
   xmodal layers NAME, xmodal models         what can be teacher and student, and where to transfer
   xmodal predict RUN IMAGE                  boxes in a new image
   xmodal visualize report RUN               what was learned, on one page
+  xmodal export RUN --format onnx           for other programs: ONNX, timm, safetensors
+  xmodal reproduce table1                   the paper's tables made anew
   xmodal cache list                         teacher features kept on disk
   xmodal doctor                             what this machine has, and what is missing
 
@@ -53,7 +57,8 @@ class _InOrder(TyperGroup):
     """A group that lists its commands in the order of the work, not groups last."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return [name for name in COMMANDS if name in self.commands]
+        names = (name.replace("_", "-") for name in COMMANDS)
+        return [name for name in names if name in self.commands]
 
 
 app = typer.Typer(

@@ -74,7 +74,7 @@ class Output:
 
         Args:
             results: anything JSON can hold, or an object with `to_dict`.
-            tables: what a person sees instead, on stdout; a text is one line, never wrapped.
+            tables: what a person sees instead, on stdout; a text, as a table's title, is one line, never wrapped.
             runs: run folders that the results belong to.
             data: the prepared data set.
             split: the split evaluated.
@@ -92,6 +92,10 @@ class Output:
         for table in tables:
             if isinstance(table, str):  # a line with a path, which must survive copying, whatever its length
                 self.stdout.print(table, markup=False, soft_wrap=True)
+            elif isinstance(table, Table) and table.title:
+                title, table.title = table.title, None
+                self.stdout.print(title, markup=False, highlight=False, soft_wrap=True, style="italic")
+                self.stdout.print(table)
             else:
                 self.stdout.print(table)
 

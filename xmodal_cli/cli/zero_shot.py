@@ -98,9 +98,10 @@ def zero_shot_command(
         raise SettingsError(
             "No student was named.", "Pass --student RUN; or, for a run's baseline without one, --modality NAME."
         )
+    seen = given_anew(data) or (taught or open_run(Path(detector))).recorded_data()
     scoring = None
     if not join_only:
-        chosen = PreparedData.open(given_anew(data) or (taught or open_run(Path(detector))).recorded_data())
+        chosen = PreparedData.open(seen)
         scoring = Scoring(chosen, split, fuse, metric, proposals, size, device, precision)
     pairs = read_pairs(class_ or [])
     where: dict[str, Any] = {"classes": pairs, "runs": runs, "name": run_name, "overwrite": overwrite}
@@ -109,29 +110,31 @@ def zero_shot_command(
             result = zero_shot_vision(detector, taught, scoring, weights=detector_weights, watch=watch, **where)
         elif trained is not None:
             result = zero_shot(trained, taught or str(modality), scoring, watch=watch, **where)
-    _report(result, scoring, joined=taught is not None)
+    _report(result, scoring, seen, joined=taught is not None)
 
 
-def _report(result: ZeroShotResult, scoring: Scoring | None, *, joined: bool) -> None:
+def _report(result: ZeroShotResult, scoring: Scoring | None, data: Path, *, joined: bool) -> None:
     """AP by class, and where everything is kept."""
-    data, split = None, None
+    split = None
     tables: list[RenderableType] = [str(result.run)]
     if scoring is not None:
-        data, split = scoring.data.root, scoring.split
-        title = f"{scoring.metric} AP in percent, split {split}: {result.detector} for {result.modality}, no labels"
+        split, what = scoring.split, f"{result.detector} for {result.modality}, no labels"
+        title = f"{scoring.metric} AP in percent, split {split} of {data}: {what}"
         tables = [table(title, result.columns(), result.rows())]
     out.result(result, tables, runs=[result.run], data=data, split=split)
     for note in dict.fromkeys([*result.notes, *(note for each in result.scores.values() for note in each.notes)]):
         out.warn(note)
+    for missing in {each.scores.classes_without_objects for each in result.scores.values()} - {()}:
+        out.say(f"the mean leaves out {', '.join(missing)}: no objects in this split")
     out.say(f"kept in {result.run}" + "".join(f", {each.folder}" for each in result.scores.values()))
     if scoring is None:
-        out.next_step(f"xmodal evaluate {result.run} --split val")
+        out.next_step(f"xmodal evaluate {result.run} --data {data} --split val")
     elif not joined:
         out.next_step(
             f"xmodal distill --teacher-run {result.detector} --transfer auto --student squeezenet1_1 "
             f"--modality {result.modality} --data {data}"
         )
     elif not scoring.fuse and Path(result.detector).is_dir():
-        out.next_step(f"xmodal evaluate {result.detector} {result.run} --split {split}")
+        out.next_step(f"xmodal evaluate {result.detector} {result.run} --data {data} --split {split}")
     else:
-        out.next_step(f"xmodal visualize detections {result.run}")
+        out.next_step(f"xmodal visualize detections {result.run} --data {data}")

@@ -100,7 +100,10 @@ def check(settings: MaskSettings) -> None:
     """
     found = []
     if settings.init is None or settings.init in NO_FILE:
-        found.append("Masks are learned on a trained detector: name its run with --init runs/finetune/NAME.")
+        found.append(
+            "Masks are learned on a trained detector: name its run with --init runs/finetune/NAME; "
+            "`xmodal finetune --data DATA --modality hha --init STUDENT_RUN` trains one."
+        )
     elif not Path(settings.init).is_dir():
         found.append(f"--init: there is no run at {settings.init!r}.")
     if settings.boxes < 1:

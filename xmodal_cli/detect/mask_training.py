@@ -107,7 +107,11 @@ def _save(plan: MaskPlan, run: RunFolder, task: Task, figures: Mapping[str, Any]
             **{key: detector_card[key] for key in kept},
             "branches": [{**plan.described, "file": branch_file(0)}],
             "masks": {**segmenter.head.shape.to_dict(), "file": WEIGHTS},
-            "detector": {"run": str(plan.detector.path.resolve()), "iterations": detector_card.get("iterations")},
+            "detector": {
+                "run": str(plan.detector.path.resolve()),
+                "iterations": detector_card.get("iterations"),
+                "data": detector_card["data"],
+            },
             "data": data.learned_from(plan.settings.split, len(plan.samples.ids), plan.data_hash()),
             "settings": plan.settings.to_dict(),
             **figures,

@@ -79,7 +79,7 @@ def show_unadapted(
             trained.cutoffs,
             trained.branches[0].size,
             trained.proposals,
-            data={**trained.card["data"], "path": str(data.root.resolve())},
+            data={"name": data.name, "path": str(data.root.resolve()), "split": trained.card["data"]["split"]},
             settings=settings,
             detector={"run": path, "what": trained.card["what"], "data": trained.card["data"]},
             student=None,

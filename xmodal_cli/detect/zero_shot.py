@@ -21,7 +21,7 @@ from xmodal_cli.detect.scoring import check_metric, labelled_images
 from xmodal_cli.detect.unadapted import show_unadapted
 from xmodal_cli.detect.vision_join import Vision, join_vision, load_vision, taught_with, vision_size_notes
 from xmodal_cli.errors import SettingsError
-from xmodal_cli.models.torchvision_detectors import detector_classes
+from xmodal_cli.models.torchvision_detectors import RANDOM, detector_classes
 from xmodal_cli.runs.folder import RunFolder
 from xmodal_cli.transfer.student import load_student
 
@@ -205,7 +205,10 @@ def zero_shot_vision(
                 root=runs,
                 watch=watch,
             )
-    return ZeroShotResult(joined.path, detector, below.modality, scores, tuple(vision_size_notes(below, student)))
+    notes = vision_size_notes(below, student)
+    if joined.card()["detector"]["weights"] == RANDOM:
+        notes.append(f"The weights of {detector} are random: what it finds says nothing.")
+    return ZeroShotResult(joined.path, detector, below.modality, scores, tuple(notes))
 
 
 def _check(scoring: Scoring | None, known: Sequence[str], student: RunFolder | str, classes: Mapping[str, str]) -> None:
