@@ -173,6 +173,9 @@ def make_room_for(words: list[str]) -> None:
         shutil.rmtree(words[words.index("--out") + 1], ignore_errors=True)
     if command_of(words) == ("prepare", "proposals"):
         shutil.rmtree(Path(words[2], "proposals"), ignore_errors=True)
+    if "--run-name" in words:
+        kind = words[words.index("--task") + 1] if "--task" in words else words[0]
+        shutil.rmtree(Path("runs", kind, words[words.index("--run-name") + 1]), ignore_errors=True)
 
 
 @pytest.mark.parametrize("line", SHORT_LINES, ids=name_of)
