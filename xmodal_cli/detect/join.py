@@ -92,9 +92,10 @@ def check_student(run: RunFolder, modality: str | None = None) -> None:
         DataError: the run is not finished.
     """
     if run.command != TRANSFER:
+        teacher = run.path if run.command in DETECTORS else "DETECTOR_RUN"
         raise SettingsError(
             f"{run.path} is a run of `xmodal {run.made_by}`, which leaves no student.",
-            "Teach one: xmodal distill --teacher-run DETECTOR_RUN --transfer auto --modality MODALITY",
+            f"Teach one: xmodal distill --teacher-run {teacher} --transfer auto --modality {modality or 'MODALITY'}",
         )
     seen = run.card()["modality"]
     if modality not in (None, seen):
