@@ -18,6 +18,7 @@ from test_export_kinds import SMALL, taught_levels
 from test_export_weights import taught
 from tiny_detectors import tiny_proposals, with_proposals
 from torch import Tensor
+from torch.nn import functional as F
 
 from xmodal_cli.classify.training import classify
 from xmodal_cli.data.prepared import PreparedData
@@ -27,10 +28,13 @@ from xmodal_cli.detect.predict import score_boxes
 from xmodal_cli.detect.samples import network_image
 from xmodal_cli.detect.vision import look
 from xmodal_cli.detect.vision_join import join_vision, load_vision
-from xmodal_cli.errors import SettingsError
+from xmodal_cli.errors import SettingsError, XmodalError
 from xmodal_cli.export.export import export
+from xmodal_cli.export.graphs import Graph
+from xmodal_cli.export.onnx_file import export_graph, input_shapes
 from xmodal_cli.models.classifier import read_classifier
 from xmodal_cli.runs.folder import RunFolder, open_run
+from xmodal_cli.transfer.adapted import read_adapter
 from xmodal_cli.transfer.student import load_student
 
 ort = pytest.importorskip("onnxruntime")
@@ -54,7 +58,7 @@ def card_of(folder: Path) -> Mapping[str, Any]:
 def test_a_student_gives_its_maps_for_any_batch_and_size(tiny_data: PreparedData, tmp_path: Path) -> None:
     run = taught(tiny_data, tmp_path, "taught")
     exported = export(run, "onnx", tmp_path / "out")
-    assert card_of(exported.folder)["inputs"]["image"]["shape"] == ["batch", 3, "height", "width"]
+    assert exported.card["inputs"]["image"]["shape"] == ["batch", 3, "height", "width"]
     student = load_student(run)
     for size in ((1, 3, 64, 80), (3, 3, 96, 72)):
         images = torch.rand(size) * 255
@@ -62,6 +66,70 @@ def test_a_student_gives_its_maps_for_any_batch_and_size(tiny_data: PreparedData
             wanted = student.tapped()(student.backbone.input.normalise(images))["features.5"]
         given = run_onnx(exported.folder, image=images)["features.5"]
         np.testing.assert_allclose(given, wanted.numpy(), rtol=1e-3, atol=1e-4)
+
+
+def test_every_output_bears_the_name_of_what_it_is(tiny_data: PreparedData, tmp_path: Path) -> None:
+    """A layer of the teacher and one of the student occur in two points each."""
+    points = ("features.5:features.3=1", "features.5:features.5=1", "features.6:features.5=1")
+    run = taught(tiny_data, tmp_path, "taught", transfer=points)
+    student, images = load_student(run), torch.rand(1, 3, 72, 88) * 255
+    with torch.no_grad():
+        maps = student.tapped()(student.backbone.input.normalise(images))
+    wanted = {name: maps[name] for name in ("features.3", "features.5")}
+    _compare(run_onnx(export(run, "onnx", tmp_path / "maps").folder, image=images), wanted)
+    learned = (
+        "features.5_of_teacher_from_features.3",
+        "features.5_of_teacher_from_features.5",
+        "features.6_of_teacher",
+    )
+    wanted = {}
+    for number, (name, point) in enumerate(zip(learned, student.card["transfer"], strict=True)):
+        weight, bias, divisor = read_adapter(run, number)
+        with torch.no_grad():
+            adapted = F.conv2d(maps[point["student"]], weight, bias)
+        assert point["adapter_relu"]
+        wanted[name] = adapted.relu() * divisor[:, None, None]
+    _compare(run_onnx(export(run, "onnx", tmp_path / "adapted", adapter=True).folder, image=images), wanted)
+
+
+def _compare(given: Mapping[str, np.ndarray[Any, Any]], wanted: Mapping[str, Tensor]) -> None:
+    assert list(given) == list(wanted)
+    for name, value in wanted.items():
+        np.testing.assert_allclose(given[name], value.numpy(), rtol=1e-3, atol=1e-4 * float(value.abs().max()))
+
+
+def test_a_graph_refuses_other_names_than_it_has_outputs() -> None:
+    graph = Graph(torch.nn.ReLU(), {"image": torch.ones(1)}, ("one", "other"), {}, {})
+    with pytest.raises(ValueError, match="shorter"):
+        graph.run(graph.inputs)
+
+
+class OfEights(torch.nn.Module):
+    """Sees images whose height is a multiple of 8 otherwise than all others."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return image[:, :, ::8] if image.shape[2] % 8 == 0 else image[:, :, 1:]
+
+
+def test_a_size_is_free_in_the_file_only_where_that_is_true(tmp_path: Path) -> None:
+    image, file = torch.rand(2, 3, 16, 24), tmp_path / "model.onnx"
+    free = {"image": {0: "batch", 2: "height", 3: "width"}}
+    for module, shape in ((OfEights(), ["batch", 3, 16, 24]), (torch.nn.ReLU(), ["batch", 3, "height", "width"])):
+        graph = Graph(module.eval(), {"image": image}, ("map",), free, {}, traced=True)
+        export_graph(graph, file)
+        assert input_shapes(file) == {"image": shape}
+    with pytest.raises(XmodalError, match="its map differs"):
+        export_graph(Graph(Unsteady().eval(), {"image": image}, ("map",), free, {}, traced=True), file)
+
+
+class Unsteady(torch.nn.Module):
+    """Gives something else each time."""
+
+    calls = 0.0
+
+    def forward(self, image: Tensor) -> Tensor:
+        self.calls += 1
+        return image + self.calls
 
 
 def test_a_classifier_gives_logits(tiny_clips: PreparedData, tmp_path: Path) -> None:
