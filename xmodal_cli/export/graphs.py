@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.models.detection.rpn import concat_box_prediction_layers
 from torchvision.ops import clip_boxes_to_image
 
@@ -36,6 +37,7 @@ from xmodal_cli.transfer.student import Student
 
 IMAGE, BOXES, IMAGE_SIZE, SCORES = "image", "boxes", "image_size", "scores"
 USUAL_HW = (480, 640)  # of an image, where the run does not say
+COARSE_HW = (12, 16)  # cells of noise in an example image: something to see for every layer
 BATCH, HEIGHT, WIDTH, COUNT = "batch", "height", "width", "boxes"
 WHOLE_IMAGE = {0: BATCH, 2: HEIGHT, 3: WIDTH}
 
@@ -303,10 +305,10 @@ def _of_vision(subject: Subject, vision: Vision, size_hw: tuple[int, int] | None
 
 
 def _example(seen: InputSpec, count: int, height: int, width: int) -> Tensor:
-    """Images of noise `(count, C, height, width)`, as stored; the same every time."""
+    """Images of coarse noise `(count, C, height, width)`, as stored; the same every time."""
     low, high = seen.range
-    noise = torch.rand(count, len(seen.mean), height, width, generator=torch.Generator().manual_seed(0))
-    return low + (high - low) * noise
+    coarse = torch.rand(count, len(seen.mean), *COARSE_HW, generator=torch.Generator().manual_seed(0))
+    return low + (high - low) * F.interpolate(coarse, (height, width), mode="bilinear")
 
 
 def _image_hw(subject: Subject) -> tuple[int, int]:
