@@ -20,7 +20,7 @@ from xmodal_cli.export.graphs import BOXES, COUNT, HEIGHT, SCORES, WIDTH, Graph
 
 RUNTIME = "onnxruntime"
 TOLERANCE = 1e-3  # what other kernels may change, in multiples of an output's largest value
-# Of a detector's findings, these many of whose scores are no ties must be found again: suppression hangs on last digits.
+# Of findings that no other ties with, these many must be found again: suppression hangs on the last digits of scores.
 FOUND_AGAIN = 0.8
 # Pixels that other images are higher and wider: to a size that no network was made for, and one that keeps to strides.
 MORE_HW = ((5, 3), (64, 32))
