@@ -46,7 +46,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def colour(data: PreparedData, runs: Path) -> RunFolder:
-    chosen = tiny_detectors.settings(data, modality="rgb", iterations=1)
+    chosen = tiny_detectors.settings(data, modality="rgb", pooling="align", iterations=1)
     return open_run(finetune(chosen, runs=runs, name="rgb").run)
 
 
@@ -84,7 +84,7 @@ def assert_scores_as_the_run(run: RunFolder, data: PreparedData, folder: Path) -
 def test_a_joint_detector_takes_an_image_of_each_modality(
     data: PreparedData, colour: RunFolder, runs: Path, tmp_path: Path
 ) -> None:
-    chosen = tiny_detectors.settings(data, iterations=1, joint=str(colour.path))
+    chosen = tiny_detectors.settings(data, pooling="align", iterations=1, joint=str(colour.path))
     run = open_run(finetune(chosen, runs=runs, name="joint").run)
     exported = export(run, "onnx", tmp_path / "out")
     assert list(card_of(exported.folder)["inputs"]) == ["image_disparity", "image_rgb", "boxes", "image_size"]
