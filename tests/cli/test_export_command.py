@@ -79,6 +79,26 @@ def test_a_detector_begins_with_an_exported_file_as_with_the_run(
     assert inputs[0] == inputs[1]
 
 
+def test_no_option_is_ignored_and_the_hint_works(run: Path, tmp_path: Path, capsys: Captured) -> None:
+    for number, options in enumerate(
+        [
+            ["--format", "timm"],  # which has no squeezenet
+            ["--format", "timm", "--adapter"],
+            ["--size", "64x80"],
+            ["--size", "64x80", "--adapter"],
+        ]
+    ):
+        hint = refused(["export", str(run), *options, "--out", str(tmp_path / "out")], 2, capsys)["hint"]
+        words = shlex.split(hint[hint.index("xmodal export") :])[1:]
+        assert xmodal([*words, "--out", str(tmp_path / str(number))]) == 0
+        assert (tmp_path / str(number) / "adapter.safetensors").exists() == ("--adapter" in options)
+        capsys.readouterr()
+    assert (
+        "would change nothing"
+        in refused(["export", str(run), "--format", "timm", "--size", "9x9"], 2, capsys)["message"]
+    )
+
+
 def test_what_cannot_be_exported_is_said(run: Path, tmp_path: Path, capsys: Captured) -> None:
     out = ["--out", str(tmp_path / "out")]
     assert "Did you mean 'onnx'?" in refused(["export", str(run), "--format", "onix", *out], 2, capsys)["hint"]

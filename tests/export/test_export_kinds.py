@@ -76,7 +76,7 @@ def test_a_classifier_that_no_stock_model_equals_keeps_its_last_layer_apart(
     torch.testing.assert_close(given, wanted, rtol=1e-3, atol=1e-4)
     with pytest.raises(SettingsError, match=r"one linear layer above blocks\.5") as caught:
         export(run, "timm", tmp_path / "timm")
-    assert "--format onnx" in str(caught.value.hint)
+    assert str(caught.value.hint).endswith(f"xmodal export {run.path} --format safetensors")
     assert not (tmp_path / "timm").exists()
 
 

@@ -40,7 +40,7 @@ def export_command(
         ),
     ] = None,
     adapter: Annotated[bool, typer.Option("--adapter", help="A student with its adapter to the teacher.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Make and check everything, leave nothing.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export.")] = False,
     runs: RunsOption = Path(DEFAULT_RUNS),
 ) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import xmodal_cli
 from xmodal_cli.errors import SettingsError, closest
 from xmodal_cli.export.onnx_file import package_onnx
-from xmodal_cli.export.package import CARD, Package, check_folder, write
-from xmodal_cli.export.subjects import ADAPTER, Subject, read_subject
+from xmodal_cli.export.package import CARD, Package, check_folder, rehearse, write
+from xmodal_cli.export.subjects import ADAPTER, Subject, command_for, read_subject
 from xmodal_cli.export.timm_folder import package_timm
 from xmodal_cli.export.weights import package_weights
 from xmodal_cli.runs.folder import RunFolder
@@ -75,7 +75,7 @@ def export(
         adapter: whether a student's adapters come along.
         size_hw: of the images of an ONNX graph, where they cannot be of any size.
         overwrite: whether an earlier export may be replaced.
-        dry_run: build and check everything, write nothing.
+        dry_run: do and check everything, in a temporary folder, and leave nothing.
 
     Raises:
         SettingsError: an unknown format, one that the run cannot have, or the folder is taken.
@@ -85,13 +85,13 @@ def export(
         raise SettingsError(f"Unknown format {format!r}; known are {', '.join(FORMATS)}.", closest(format, FORMATS))
     check_folder(folder, overwrite=overwrite)
     subject = read_subject(run)
-    _check_adapter(subject, adapter)
+    _check_options(subject, format, adapter, size_hw)
     package = _packaged(subject, format, folder, adapter, size_hw)
     card = _card(subject, format, package)
-    if not dry_run:
-        write(Package(package.files, card, package.load, package.notes), folder)
+    whole = replace(package, card=card)
+    notes = (*package.notes, *(rehearse(whole) if dry_run else write(whole, folder)))
     names = (*package.files, CARD)
-    return Exported(folder, format, names, card["what"], subject.kind, package.load, package.notes, card)
+    return Exported(folder, format, names, card["what"], subject.kind, package.load, notes, card)
 
 
 def _packaged(subject: Subject, format: str, folder: Path, adapter: bool, size_hw: tuple[int, int] | None) -> Package:
@@ -102,12 +102,28 @@ def _packaged(subject: Subject, format: str, folder: Path, adapter: bool, size_h
     return package_weights(subject, adapter=adapter)
 
 
-def _check_adapter(subject: Subject, adapter: bool) -> None:
+def _check_options(subject: Subject, format: str, adapter: bool, size_hw: tuple[int, int] | None) -> None:
+    """Make sure that no option would be ignored.
+
+    Raises:
+        SettingsError: the run has no adapter, or the format no place for it, or for a size of images.
+    """
     if adapter and ADAPTER not in subject.heads:
         raise SettingsError(
             f"{subject.run.path} has no adapter of its own: it is a {subject.kind}"
             + (", taught without one." if subject.kind == "student" else "."),
             "Leave --adapter out.",
+        )
+    if adapter and format == "timm":
+        raise SettingsError(
+            "A folder of timm's holds a plain network: there is no place for --adapter in it.",
+            f"Another format has it: {command_for(subject, '--format safetensors --adapter')}",
+        )
+    if size_hw is not None and format != "onnx":
+        wanted = f"--format {format}" + (" --adapter" if adapter else "")
+        raise SettingsError(
+            f"--size is that of the images of an ONNX graph; with --format {format} it would change nothing.",
+            f"Leave it out: {command_for(subject, wanted)}",
         )
 
 

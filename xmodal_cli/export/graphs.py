@@ -8,12 +8,14 @@ Shapes: N images, C channels, H x W pixels at the network's size, h x w cells, R
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.models.detection.rpn import concat_box_prediction_layers
 from torchvision.ops import clip_boxes_to_image
 
@@ -22,17 +24,20 @@ from xmodal_cli.detect.branches import Trained
 from xmodal_cli.detect.samples import ImageSize
 from xmodal_cli.detect.vision_join import Vision
 from xmodal_cli.errors import SettingsError
-from xmodal_cli.export.subjects import ADAPTER, Subject
+from xmodal_cli.export.subjects import ADAPTER, Subject, command_for
 from xmodal_cli.export.torchvision_detector import stand_in
 from xmodal_cli.models.classifier import Classifier
 from xmodal_cli.models.detector import RegionOutputs, fuse
+from xmodal_cli.models.inputs import InputSpec
 from xmodal_cli.models.joint import Joint
 from xmodal_cli.models.layers import Tapped
 from xmodal_cli.models.rpn import Rpn
+from xmodal_cli.transfer.regions import REGION_LAYERS
 from xmodal_cli.transfer.student import Student
 
 IMAGE, BOXES, IMAGE_SIZE, SCORES = "image", "boxes", "image_size", "scores"
 USUAL_HW = (480, 640)  # of an image, where the run does not say
+COARSE_HW = (12, 16)  # cells of noise in an example image: something to see for every layer
 BATCH, HEIGHT, WIDTH, COUNT = "batch", "height", "width", "boxes"
 WHOLE_IMAGE = {0: BATCH, 2: HEIGHT, 3: WIDTH}
 
@@ -56,6 +61,16 @@ class Graph:
     free: Mapping[str, Mapping[int, str]]
     meanings: Mapping[str, str]
     traced: bool = False
+
+    @torch.no_grad()
+    def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What the module gives, by name.
+
+        Raises:
+            ValueError: it gives more or fewer tensors than there are names.
+        """
+        given = self.module(*inputs.values())
+        return dict(zip(self.outputs, (given,) if isinstance(given, Tensor) else given, strict=True))
 
 
 def graph_of(subject: Subject, *, adapter: bool, size_hw: tuple[int, int] | None) -> Graph:
@@ -82,44 +97,76 @@ def graph_of(subject: Subject, *, adapter: bool, size_hw: tuple[int, int] | None
         return _of_vision(subject, whole, size_hw)
     raise SettingsError(
         f"{subject.run.path} is a {subject.kind}, whose masks are computed box by box: it has no ONNX graph.",
-        f"Another format has it: xmodal export {subject.run.path} --format safetensors",
+        f"Another format has it: {command_for(subject, '--format safetensors')}",
     )
 
 
 class StudentGraph(nn.Module):
-    """Maps of a student's layers, through its adapters if wanted."""
+    """Maps of a student's layers, each once; or through its adapters, one for each transfer point."""
 
     def __init__(self, student: Student, adapters: Mapping[str, Tensor] | None) -> None:
         super().__init__()
-        self.tapped = Tapped(student.backbone, list(dict.fromkeys(student.layers)), whole=True)
-        self.seen, self.layers = student.backbone.input, student.layers
+        self.layers = list(dict.fromkeys(student.layers))
+        self.tapped = Tapped(student.backbone, self.layers, whole=True)
+        self.seen, self.points = student.backbone.input, student.card["transfer"]
         self.adapters = nn.ModuleList()
-        self.relu = [bool(point["adapter_relu"]) for point in student.card["transfer"]]
-        for number in range(len(self.layers) if adapters is not None else 0):
+        for number in range(len(self.points) if adapters is not None else 0):
             weight, bias = adapters[f"{number}.weight"], adapters[f"{number}.bias"]  # type: ignore[index]
             layer = nn.Conv2d(weight.shape[1], weight.shape[0], 1)
             layer.load_state_dict({"weight": weight, "bias": bias})
             self.adapters.append(layer)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """One map `(N, C', h, w)` for each layer."""
+        """One map `(N, C', h, w)` for each layer, or for each transfer point."""
         maps = self.tapped(self.seen.normalise(image))
-        given = [maps[layer] for layer in self.layers]
-        for number, layer in enumerate(self.adapters):
-            given[number] = layer(given[number])
-            given[number] = given[number].relu() if self.relu[number] else given[number]
-        return tuple(given)
+        if not self.adapters:
+            return tuple(maps[layer] for layer in self.layers)
+        adapted = [layer(maps[point["student"]]) for layer, point in zip(self.adapters, self.points, strict=True)]
+        relu = [bool(point["adapter_relu"]) for point in self.points]
+        return tuple(each.relu() if rectify else each for each, rectify in zip(adapted, relu, strict=True))
 
 
 def _of_student(subject: Subject, student: Student, adapter: bool, size_hw: tuple[int, int] | None) -> Graph:
+    if adapter:
+        _check_whole_images(subject)
     module = StudentGraph(student, subject.heads[ADAPTER] if adapter else None)
-    points = subject.card["transfer"]
-    names = [f"{point['teacher']}_of_teacher" for point in points] if adapter else list(student.layers)
+    names = adapted_names(subject.card["transfer"]) if adapter else module.layers
     meaning = "the teacher's features on the student's grid" if adapter else "the student's map"
-    height, width = size_hw or tuple(subject.size["size_hw"])
-    image = torch.zeros(2, student.backbone.in_channels, height, width)
+    image = _example(student.backbone.input, 2, *(size_hw or subject.size["size_hw"]))
     meanings = {IMAGE: _pixels(student.modality), **dict.fromkeys(names, f"{meaning}, (N, C, h, w)")}
-    return Graph(module.eval(), {IMAGE: image}, tuple(dict.fromkeys(names)), {IMAGE: WHOLE_IMAGE}, meanings)
+    return Graph(module.eval(), {IMAGE: image}, tuple(names), {IMAGE: WHOLE_IMAGE}, meanings)
+
+
+def adapted_names(points: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What a student's adapted maps are called, with the student's layer where several learned from one layer.
+
+    Example:
+        >>> adapted_names([{"teacher": "conv3", "student": "a"}, {"teacher": "conv4", "student": "a"}])
+        ['conv3_of_teacher', 'conv4_of_teacher']
+        >>> adapted_names([{"teacher": "conv3", "student": "a"}, {"teacher": "conv3", "student": "b"}])
+        ['conv3_of_teacher_from_a', 'conv3_of_teacher_from_b']
+    """
+    taught = Counter(point["teacher"] for point in points)
+    names = []
+    for point in points:
+        several = taught[point["teacher"]] > 1
+        names.append(f"{point['teacher']}_of_teacher" + (f"_from_{point['student']}" if several else ""))
+    return names
+
+
+def _check_whole_images(subject: Subject) -> None:
+    """Make sure that every adapter reads a map of the whole image.
+
+    Raises:
+        SettingsError: one reads vectors of regions.
+    """
+    on_regions = [point["student"] for point in subject.card["transfer"] if point["student"] in REGION_LAYERS]
+    if subject.card.get("regions") and on_regions:
+        raise SettingsError(
+            f"{' and '.join(on_regions)} of {subject.run.path} learned from regions, and the ONNX graph of a student "
+            "sees whole images: it has no place for those adapters.",
+            f"Another format has them: {command_for(subject, '--format safetensors --adapter')}",
+        )
 
 
 class ClassifierGraph(nn.Module):
@@ -138,8 +185,7 @@ class ClassifierGraph(nn.Module):
 def _of_classifier(subject: Subject, classifier: Classifier, size_hw: tuple[int, int] | None) -> Graph:
     network = subject.networks[0]
     classifier.trunk = Tapped(network.backbone, [classifier.layer], whole=True)
-    height, width = size_hw or tuple(subject.size["size_hw"])
-    image = torch.zeros(2, network.backbone.in_channels, height, width)
+    image = _example(classifier.input, 2, *(size_hw or subject.size["size_hw"]))
     meanings = {IMAGE: _pixels(network.modality), "logits": "scores of the classes before softmax, (N, K)"}
     return Graph(ClassifierGraph(classifier).eval(), {IMAGE: image}, ("logits",), {IMAGE: WHOLE_IMAGE}, meanings)
 
@@ -180,7 +226,7 @@ def _of_detector(subject: Subject, trained: Trained, size_hw: tuple[int, int] | 
     for branch, network in zip(branches, subject.networks, strict=True):
         branch.detector.trunk = Tapped(network.backbone, [branch.detector.layer], whole=True)
         name = f"{IMAGE}_{branch.modality}" if several else IMAGE
-        inputs[name] = torch.zeros(1, len(branch.detector.input.mean), height, width)
+        inputs[name] = _example(branch.detector.input, 1, height, width)
         free[name] = {2: HEIGHT, 3: WIDTH} if any_size else {}
         size = branch.size
         meanings[name] = f"{_pixels(branch.modality)}; resized to a short side of {size.short}, at most {size.longest}"
@@ -214,7 +260,7 @@ def _of_proposer(subject: Subject, rpn: Rpn, size_hw: tuple[int, int] | None) ->
     network = subject.networks[0]
     rpn.trunk = Tapped(network.backbone, [rpn.layer], whole=True)
     height, width = size_hw or ImageSize(**subject.size).of(_image_hw(subject))
-    image = torch.zeros(1, network.backbone.in_channels, height, width)
+    image = _example(rpn.input, 1, height, width)
     meanings = {
         IMAGE: _pixels(network.modality),
         "objectness": "(A,) probability that an anchor holds an object; nothing is suppressed yet",
@@ -239,7 +285,7 @@ class VisionGraph(nn.Module):
 
 def _of_vision(subject: Subject, vision: Vision, size_hw: tuple[int, int] | None) -> Graph:
     height, width = size_hw or USUAL_HW
-    image = torch.rand(len(vision.seen.mean), height, width) * vision.seen.range[1]
+    image = _example(vision.seen, 1, height, width)[0]
     below = stand_in(vision)
     if below is not None:
         below.student = Tapped(subject.networks[0].backbone, list(dict.fromkeys(below.layers)), whole=True).eval()
@@ -249,13 +295,20 @@ def _of_vision(subject: Subject, vision: Vision, size_hw: tuple[int, int] | None
         and any(isinstance(each, Joint) and each.moves_maps for each in below.joints)
     )
     meanings = {
-        IMAGE: f"{_pixels(vision.modality)}, without a batch: (C, H, W), at any size",
+        IMAGE: f"{_pixels(vision.modality)}, without a batch: (C, H, W)",
         BOXES: "(D, 4) x1, y1, x2, y2 in pixels of this image",
         SCORES: "(D,), best first",
         "labels": "(D,), from 1 on: label n is classes[n - 1] of card.json",
     }
     free = {IMAGE: {} if fixed else {1: HEIGHT, 2: WIDTH}}
     return Graph(VisionGraph(vision).eval(), {IMAGE: image}, (BOXES, SCORES, "labels"), free, meanings, traced=True)
+
+
+def _example(seen: InputSpec, count: int, height: int, width: int) -> Tensor:
+    """Images of coarse noise `(count, C, height, width)`, as stored; the same every time."""
+    low, high = seen.range
+    coarse = torch.rand(count, len(seen.mean), *COARSE_HW, generator=torch.Generator().manual_seed(0))
+    return low + (high - low) * F.interpolate(coarse, (height, width), mode="bilinear")
 
 
 def _image_hw(subject: Subject) -> tuple[int, int]:

@@ -1,11 +1,11 @@
-"""An ONNX file of a run's graph, its inputs and outputs named, its sizes free where they can be."""
+"""An ONNX file of a run's graph, its inputs and outputs named, its sizes free where that is true."""
 
 from __future__ import annotations
 
 import importlib.util
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,8 @@ import torch
 from xmodal_cli.detect.branches import Trained
 from xmodal_cli.detect.vision_join import Vision
 from xmodal_cli.errors import SettingsError, XmodalError
-from xmodal_cli.export.graphs import COUNT, Graph, graph_of
+from xmodal_cli.export.agreement import RUNTIME, can_compare, disagreement
+from xmodal_cli.export.graphs import BATCH, COUNT, IMAGE, Graph, graph_of
 from xmodal_cli.export.package import Package, network_card
 from xmodal_cli.export.subjects import Subject
 from xmodal_cli.models.rpn import Rpn
@@ -25,6 +26,8 @@ FILE = "model.onnx"
 NEEDED = ("onnx", "onnxscript")
 INSTALL = "pipx install 'xmodal-cli[onnx]', or python -m pip install 'xmodal-cli[onnx]'"
 TRACED_OPSET = 17  # the newest that the tracing exporter knows well; RoIAlign as torchvision has it needs 16
+COUNTS = (BATCH, COUNT)
+MOST_WORDS = 250  # characters of what PyTorch says
 MOST_BYTES = 1_900_000_000  # a protobuf message ends at 2 GiB: larger weights go to a file beside it
 
 
@@ -47,10 +50,12 @@ def package_onnx(subject: Subject, *, adapter: bool, size_hw: tuple[int, int] | 
         "normalised_inside": True,
     }
 
-    def write(path: Path) -> None:
+    def write(path: Path) -> tuple[str, ...]:
         export_graph(graph, path)
-        for name, sizes in input_shapes(path).items():
+        shapes = input_shapes(path)
+        for name, sizes in shapes.items():
             described["inputs"][name]["shape"] = sizes
+        return _written_notes(shapes, size_hw)
 
     return Package({FILE: write}, described, _loading(graph), _notes(subject))
 
@@ -79,6 +84,22 @@ def _notes(subject: Subject) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def _written_notes(shapes: Mapping[str, Sequence[int | str]], size_hw: tuple[int, int] | None) -> tuple[str, ...]:
+    """What is known of sizes once a file of these inputs is there."""
+    height, width = next(sizes for name, sizes in shapes.items() if name.startswith(IMAGE))[-2:]
+    notes = []
+    if isinstance(height, int):
+        notes.append(f"Images go in at {height}x{width} (height x width) alone; --size HEIGHTxWIDTH sets another size.")
+    elif size_hw is not None:
+        notes.append("Images of any size go in: --size was not needed.")
+    if not can_compare():
+        notes.append(
+            f"{RUNTIME} is not installed: the file was not run and compared with PyTorch. Install it beside xmodal: "
+            f"pipx inject xmodal-cli {RUNTIME}, or python -m pip install {RUNTIME}"
+        )
+    return tuple(notes)
+
+
 def input_shapes(path: Path) -> dict[str, list[int | str]]:
     """The shapes of an ONNX file's inputs; free sizes are names."""
     import onnx
@@ -88,31 +109,45 @@ def input_shapes(path: Path) -> dict[str, list[int | str]]:
 
 
 def export_graph(graph: Graph, path: Path) -> None:
-    """Write a graph, with as many free sizes as its network can have.
+    """Write a graph with as many free sizes as its network has, and compare what it gives, if there is a program to.
 
     Args:
         graph: what to write.
         path: the file.
 
     Raises:
-        XmodalError: PyTorch cannot write it.
+        XmodalError: PyTorch cannot write it, or writes something else.
     """
-    boxes_alone = {name: {at: word for at, word in free.items() if word == COUNT} for name, free in graph.free.items()}
-    with torch.no_grad():
-        graph.module(*graph.inputs.values())  # a joint finds out here, where nobody watches, how its grids are aligned
-    tries = [graph.free] if graph.traced else [graph.free, boxes_alone, {}]
-    for free in tries:
+    graph.run(graph.inputs)  # a joint finds out here, where nobody watches, how its grids are aligned
+    failed: Exception | None = None
+    for free in _tries(graph):
+        chosen = replace(graph, free=free)
         try:
             with _quiet(), torch.no_grad():
-                (_traced if graph.traced else _exported)(replace(graph, free=free), path)
-            return
+                (_traced if graph.traced else _exported)(chosen, path)
         except Exception as error:
-            failed = error
-    line = (str(failed).strip().splitlines() or [type(failed).__name__])[0]
+            failed, wrong = error, f"cannot write this network as ONNX: {str(error).strip() or type(error).__name__}"
+            continue
+        differs = disagreement(chosen, path) if can_compare() else None
+        if differs is None:
+            return
+        failed, wrong = None, f"wrote an ONNX file that is not this network: {differs}"
     raise XmodalError(
-        f"PyTorch {torch.__version__} cannot write this network as ONNX: {line[:200]}",
+        f"PyTorch {torch.__version__} {wrong.splitlines()[0][:MOST_WORDS]}",
         "Export it with --format safetensors.",
     ) from failed
+
+
+def _tries(graph: Graph) -> list[Mapping[str, Mapping[int, str]]]:
+    """What may be free in the file: all that could be; how many images and boxes, not how large; nothing."""
+    everything = {name: dict(graph.free.get(name, {})) for name in graph.inputs}
+    counts = {name: {at: word for at, word in free.items() if word in COUNTS} for name, free in everything.items()}
+    nothing = {name: dict[int, str]() for name in graph.inputs}
+    tries: list[Mapping[str, Mapping[int, str]]] = [everything]
+    for free in (counts, nothing):
+        if free != tries[-1]:
+            tries.append(free)
+    return tries
 
 
 @contextmanager

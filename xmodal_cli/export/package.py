@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,8 @@ from xmodal_cli.models.backbones import full_name
 
 CARD = "card.json"
 
-Write = Callable[[Path], object]  # given the path to write
+# Given the path to write; gives what one should know of what came out.
+Write = Callable[[Path], tuple[str, ...] | None]
 
 
 @dataclass(frozen=True)
@@ -71,25 +73,36 @@ def _names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def write(package: Package, folder: Path) -> None:
+def rehearse(package: Package) -> tuple[str, ...]:
+    """Write everything where it is removed again; what is found and raised is the same as of `write`."""
+    with tempfile.TemporaryDirectory() as scratch:
+        return write(package, Path(scratch) / "export")
+
+
+def write(package: Package, folder: Path) -> tuple[str, ...]:
     """Write everything beside the folder's place, then put it there at once.
 
     Args:
         package: what to write.
         folder: absent, empty, or an earlier export, which is replaced.
+
+    Returns:
+        What one should know, which only the writing told.
     """
     folder = folder.resolve() if folder.is_symlink() else folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     made = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir()
+    found = list[str]()
     try:
         for name, write_to in package.files.items():
-            write_to(made / name)
+            found += write_to(made / name) or ()
         files.write_json(made / CARD, {**package.card, "files": sorted(_names(made))})
         _replace(folder, made)
     finally:
         shutil.rmtree(made, ignore_errors=True)
+    return tuple(found)
 
 
 def _replace(folder: Path, made: Path) -> None:

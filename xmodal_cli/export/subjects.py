@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -181,6 +182,11 @@ def _network(backbone: Backbone, described: Mapping[str, Any]) -> Network:
 def _above(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """What stands under a prefix, without it."""
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+def command_for(subject: Subject, options: str) -> str:
+    """The command that exports a run with these options, ready to be copied."""
+    return f"xmodal export {shlex.quote(str(subject.run.path))} {options}"
 
 
 def numbered(name: str, number: int) -> str:

@@ -19,7 +19,7 @@ from xmodal_cli.errors import SettingsError
 from xmodal_cli.export.classifying import classifying
 from xmodal_cli.export.package import Package, network_card, unlearned_notes
 from xmodal_cli.export.stock import Network, Stock, constructor, stock
-from xmodal_cli.export.subjects import ADAPTER, CLASSES, Subject
+from xmodal_cli.export.subjects import ADAPTER, CLASSES, Subject, command_for
 from xmodal_cli.models.catalogue import parse
 from xmodal_cli.models.classifier import Classifier
 from xmodal_cli.models.inputs import BYTE
@@ -63,19 +63,17 @@ def _of_timm(subject: Subject) -> Network:
     Raises:
         SettingsError: it holds none or several, or timm does not have it.
     """
-    hint = f"Another format has it: xmodal export {subject.run.path} --format "
+    hint = f"Another format has it: {command_for(subject, '--format safetensors')}"
     if len(subject.networks) != 1:
         what = f"{len(subject.networks)} networks" if subject.networks else f"a {subject.kind}"
-        raise SettingsError(
-            f"{subject.run.path} holds {what}; timm's folder holds one plain network.", f"{hint}safetensors"
-        )
+        raise SettingsError(f"{subject.run.path} holds {what}; timm's folder holds one plain network.", hint)
     network = subject.networks[0]
     found = network if network.model.library == "timm" else _same_in_timm(network)
     if found is None:
         raise SettingsError(
             f"{network.backbone.name}, the network of {subject.run.path}, is {_OWNERS[network.model.library]}, and "
             "timm does not have the same one.",
-            f"{hint}safetensors, or onnx",
+            hint,
         )
     return found
 
@@ -124,7 +122,7 @@ def _stock(subject: Subject, network: Network) -> tuple[Stock, tuple[str, ...]]:
         raise SettingsError(
             f"The classifier of {subject.run.path} has one linear layer above {network.layers[-1]}, and timm's "
             f"{network.model.entry} has more there.",
-            f"Another format has it: xmodal export {subject.run.path} --format onnx, or safetensors",
+            f"Another format has it: {command_for(subject, '--format safetensors')}",
         )
     return made, tuple(subject.card["classes"])
 
