@@ -32,6 +32,7 @@ from xmodal_cli.errors import SettingsError, XmodalError
 from xmodal_cli.export.export import export
 from xmodal_cli.export.graphs import Graph, graph_of
 from xmodal_cli.export.onnx_file import export_graph, input_shapes
+from xmodal_cli.export.package import Package, rehearse
 from xmodal_cli.export.subjects import read_subject
 from xmodal_cli.models.classifier import read_classifier
 from xmodal_cli.runs.folder import RunFolder, open_run
@@ -126,6 +127,21 @@ def test_a_size_is_free_in_the_file_only_where_that_is_true(tmp_path: Path) -> N
         assert input_shapes(file) == {"image": shape}
     with pytest.raises(XmodalError, match="its map differs"):
         export_graph(Graph(Unsteady().eval(), {"image": image}, ("map",), free, {}, traced=True), file)
+
+
+def test_a_dry_run_writes_the_file_where_it_is_removed_again() -> None:
+    places, graph = (
+        list[Path](),
+        Graph(torch.nn.ReLU().eval(), {"image": torch.ones(1, 1, 2, 2)}, ("map",), {}, {}, True),
+    )
+
+    def write_file(path: Path) -> tuple[str, ...]:
+        export_graph(graph, path)
+        places.append(path)
+        return ("written",) if path.is_file() else ()
+
+    assert rehearse(Package({"model.onnx": write_file}, {}, "")) == ("written",)
+    assert not places[0].parent.parent.exists()
 
 
 class Unsteady(torch.nn.Module):
