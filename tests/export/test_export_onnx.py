@@ -30,8 +30,10 @@ from xmodal_cli.detect.vision import look
 from xmodal_cli.detect.vision_join import join_vision, load_vision
 from xmodal_cli.errors import SettingsError, XmodalError
 from xmodal_cli.export.export import export
-from xmodal_cli.export.graphs import Graph
+from xmodal_cli.export.graphs import Graph, graph_of
 from xmodal_cli.export.onnx_file import export_graph, input_shapes
+from xmodal_cli.export.package import Package, rehearse
+from xmodal_cli.export.subjects import read_subject
 from xmodal_cli.models.classifier import read_classifier
 from xmodal_cli.runs.folder import RunFolder, open_run
 from xmodal_cli.transfer.adapted import read_adapter
@@ -88,6 +90,15 @@ def test_adapted_maps_bear_the_names_of_their_points(twice: RunFolder, tmp_path:
     _compare(run_onnx(export(twice, "onnx", tmp_path / "out", adapter=True).folder, image=images), wanted)
 
 
+def test_adapters_of_regions_are_refused(twice: RunFolder) -> None:
+    subject = read_subject(twice)
+    point = {**subject.card["transfer"][0], "student": "fc6"}
+    of_regions = replace(subject, card={**subject.card, "transfer": [point], "regions": {"proposals": "mcg"}})
+    with pytest.raises(SettingsError, match=r"fc6 of .* learned from regions") as caught:
+        graph_of(of_regions, adapter=True, size_hw=None)
+    assert str(caught.value.hint).endswith(f"xmodal export {twice.path} --format safetensors --adapter")
+
+
 def _compare(given: Mapping[str, np.ndarray[Any, Any]], wanted: Mapping[str, Tensor]) -> None:
     assert list(given) == list(wanted)
     for name, value in wanted.items():
@@ -116,6 +127,21 @@ def test_a_size_is_free_in_the_file_only_where_that_is_true(tmp_path: Path) -> N
         assert input_shapes(file) == {"image": shape}
     with pytest.raises(XmodalError, match="its map differs"):
         export_graph(Graph(Unsteady().eval(), {"image": image}, ("map",), free, {}, traced=True), file)
+
+
+def test_a_dry_run_writes_the_file_where_it_is_removed_again() -> None:
+    places, graph = (
+        list[Path](),
+        Graph(torch.nn.ReLU().eval(), {"image": torch.ones(1, 1, 2, 2)}, ("map",), {}, {}, True),
+    )
+
+    def write_file(path: Path) -> tuple[str, ...]:
+        export_graph(graph, path)
+        places.append(path)
+        return ("written",) if path.is_file() else ()
+
+    assert rehearse(Package({"model.onnx": write_file}, {}, "")) == ("written",)
+    assert not places[0].parent.parent.exists()
 
 
 class Unsteady(torch.nn.Module):
