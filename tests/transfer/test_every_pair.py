@@ -7,7 +7,7 @@ from functools import cache
 
 import pytest
 import torch
-from network_kinds import KINDS, ODD_HW
+from network_kinds import KINDS
 
 from xmodal_cli.models.align import Alignment
 from xmodal_cli.models.backbones import Backbone, build
@@ -18,6 +18,7 @@ from xmodal_cli.transfer.task import AdaptedStudent, TransferTask, new_adapter
 from xmodal_cli.transfer.teacher import Teacher
 
 CPU = torch.device("cpu")
+ODD_HW = (72, 104)  # as small as every kind takes: a step of every pair is much
 LEARNING_RATE = 1e-4  # small enough that a step of Adam goes down on every network, whatever its depth
 
 
