@@ -86,18 +86,21 @@ def trial(words: list[str]) -> list[str]:
 
 def cut(words: list[str], steps: str) -> list[str]:
     """The same words, for a run of a long command that ends after few steps."""
-    command, pairs = command_of(words), list(zip(words, [*words[1:], ""], strict=True))
+    command = command_of(words)
     if command == ("demo",):
         return [*words, *({"--quick"} - set(words))]
     if command == ("reproduce",):
-        long = [setting for word, setting in pairs if word == "--set" and "epochs=" in setting]
-        kept = [word for word, after in pairs if word not in long and after not in long]
         settings = [word for name in STEPPED for word in ("--set", f"{name}.iterations={steps}")]
-        return [*small(kept), *settings]
+        return [*small(without(words, "--set", "epochs=")), *settings]
     if command in TRAINS or "rpn" in words:
-        kept = [word for word, before in zip(words, ["", *words], strict=False) if "--epochs" not in (word, before)]
-        return [*small(kept), "--iterations", steps]
+        return [*small(without(words, "--epochs")), "--iterations", steps]
     return words
+
+
+def without(words: list[str], option: str, of: str = "") -> list[str]:
+    """The words without an option and its value, wherever that contains a text."""
+    at = [number for number, word in enumerate(words) if word == option and of in words[number + 1]]
+    return [word for number, word in enumerate(words) if not {number, number - 1} & set(at)]
 
 
 def with_weights(words: list[str]) -> list[str]:

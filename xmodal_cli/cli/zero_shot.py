@@ -124,7 +124,8 @@ def _report(result: ZeroShotResult, scoring: Scoring | None, data: Path, *, join
     out.result(result, tables, runs=[result.run], data=data, split=split)
     for note in dict.fromkeys([*result.notes, *(note for each in result.scores.values() for note in each.notes)]):
         out.warn(note)
-    for missing in {each.scores.classes_without_objects for each in result.scores.values()} - {()}:
+    left_out = (each.scores.classes_without_objects for each in result.scores.values())
+    for missing in dict.fromkeys(filter(None, left_out)):
         out.say(f"the mean leaves out {', '.join(missing)}: no objects in this split")
     out.say(f"kept in {result.run}" + "".join(f", {each.folder}" for each in result.scores.values()))
     if scoring is None:
